@@ -1,0 +1,2 @@
+"""mirrormask."""
+__version__ = "0.1.0"

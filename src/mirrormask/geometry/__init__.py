@@ -1,0 +1,11 @@
+"""Geometries: how a weight is represented and how it moves.
+
+Pure functions of tensors, one geometry a file. Nothing here knows of optimizers, schedules or
+masks, so the code that trains is the code that the theory tests prove.
+"""
+
+from mirrormask.geometry.base import Geometry as Geometry
+from mirrormask.geometry.base import Latents as Latents
+from mirrormask.geometry.euclidean import Euclidean as Euclidean
+from mirrormask.geometry.factors import Factors as Factors
+from mirrormask.geometry.mirror import Mirror as Mirror

@@ -1,0 +1,138 @@
+"""PILoT's geometry without a second copy of the weights: the mirror step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from mirrormask.errors import ArgumentError
+from mirrormask.geometry.base import Geometry, Latents
+
+Noise = Literal["ignore", "second-moment"]
+
+LARGEST_EXPONENT = 40.0
+"""Bound on |2 lr g| in one step: exp(40) is far beyond any useful step, and float32 holds it."""
+
+SMALLEST_SCALE = 1e-30
+"""Floor of the scale: below it a² would vanish in float32 and zero could never be left."""
+
+
+def mirror_step(x: Tensor, a: Tensor, z: Tensor, a_next: Tensor) -> Tensor:
+    """Return ``a_next * sinh(arcsinh(x / a) - z)`` without forming either function.
+
+    Written with ``P = (sqrt(x² + a²) + |x|) / 2`` and ``N = a² / (4 P)``, which are
+    ``a/2 * exp(±theta)``, so that nothing overflows for tiny ``a`` or large ``x``.
+
+    Args:
+        x: Weight, any shape, float32 or float64.
+        a: Scale before the step, 0-d, positive.
+        z: Dual move ``2 * lr * g``, shape of ``x``, clamped to ±40.
+        a_next: Scale after the step, 0-d, positive.
+
+    Returns:
+        The weight after the step, shape of ``x``.
+
+    Example:
+        >>> x, a = torch.tensor([0.3, -2.0]), torch.tensor(0.5)
+        >>> mirror_step(x, a, torch.zeros(2), a)
+        tensor([ 0.3000, -2.0000])
+    """
+    z = z.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT)
+    magnitude = x.abs()
+    large = torch.hypot(x, a.to(x.dtype).expand_as(x)).add_(magnitude).mul_(0.5)
+    small = (0.25 * a) * (a / large)  # a² alone may underflow
+    turn = torch.where(x < 0, -z, z)
+    moved = large.mul_(torch.exp(-turn)).sub_(small.mul_(torch.exp(turn)))
+    return torch.where(x < 0, -moved, moved).mul_(a_next / a)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirror(Geometry):
+    """The mirror flow of ``x`` itself, with one scale ``a`` a tensor instead of two factors.
+
+    A step is ``theta = arcsinh(x / a) - 2 lr g``, ``a <- a exp(-4 lr alpha)``,
+    ``x = a sinh(theta)``. It agrees with :class:`Factors` to first order in the learning rate. The
+    base optimizer moves an increment of the dual that starts at zero in every step, so momentum
+    lives in the dual, and beyond that optimizer's own state nothing of weight size is kept.
+
+    Source: method of Jacobs & Burkholz (ICLR 2025), discretised in the dual.
+
+    Args:
+        a: Scale at the start, positive; 0.5 is the scale of ``Factors(beta=1)``.
+        noise: ``"ignore"``, or ``"second-moment"`` to shrink ``a`` as gradient noise shrinks the
+            balance of the factors: by ``1 - mean((lr g)²)`` in each step.
+
+    Raises:
+        ArgumentError: If ``a`` is not positive and finite, or ``noise`` is unknown.
+
+    Example:
+        >>> mirror = Mirror(a=0.5)
+        >>> latents = mirror.split(torch.tensor([0.3, -2.0]))
+        >>> dual = mirror.moving(latents)
+        >>> _ = dual["dual"].sub_(0.1 * torch.tensor([1.0, 1.0]))  # a step of SGD
+        >>> mirror.absorb(latents, dual, budget=0.01)
+        >>> mirror.compose(latents)
+        tensor([ 0.1812, -2.3589])
+    """
+
+    a: float = 0.5
+    noise: Noise = "ignore"
+
+    decays_through_base: ClassVar[bool] = False
+    zero_is_fixed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.a) and self.a >= SMALLEST_SCALE):
+            raise ArgumentError(
+                f"a={self.a} is not a scale: use a finite number >= {SMALLEST_SCALE}, such as 0.5."
+            )
+        if self.noise not in get_args(Noise):
+            raise ArgumentError(f"noise={self.noise!r} is unknown: use one of {get_args(Noise)}.")
+
+    def split(self, x: Tensor) -> Latents:
+        """Return a copy of ``x`` and the 0-d scale."""
+        x = x.detach().clone()
+        return {"x": x, "a": torch.full((), self.a, dtype=x.dtype, device=x.device)}
+
+    def compose(self, latents: Latents, out: Tensor | None = None) -> Tensor:
+        """Return ``x`` itself."""
+        return latents["x"] if out is None else out.copy_(latents["x"])
+
+    def moving(self, latents: Latents) -> Latents:
+        """Return a new increment of the dual, zero."""
+        return {"dual": torch.zeros_like(latents["x"])}
+
+    def pull_back(self, latents: Latents, grad: Tensor) -> Latents:
+        """Return the gradient unchanged: it is the gradient on the dual."""
+        return {"dual": grad}
+
+    def absorb(self, latents: Latents, moved: Latents, budget: float) -> None:
+        """Move ``x`` by the increment of the dual and ``a`` by the budget."""
+        x, a, dual = latents["x"], latents["a"], moved["dual"]
+        factor = torch.full_like(a, math.exp(-4.0 * budget))
+        if self.noise == "second-moment":
+            factor = factor * (1.0 - dual.square().mean()).clamp_(min=0.0)
+        a_next = (a * factor).clamp_(min=SMALLEST_SCALE)
+        x.copy_(mirror_step(x, a, dual.mul_(-2.0), a_next))
+        a.copy_(a_next)
+
+    def decay(self, latents: Latents, budget: float) -> None:
+        """Take the step of :meth:`absorb` with no gradient."""
+        self.absorb(latents, self.moving(latents), budget)
+
+    def shrink(self, latents: Latents, amount: float) -> None:
+        """Soft-threshold the dual ``arcsinh(x / a)`` by ``2 * amount``."""
+        x, a = latents["x"], latents["a"]
+        magnitude = x.abs()
+        dual = torch.log((torch.hypot(x, a.expand_as(x)) + magnitude) / a)
+        toward = torch.where(x < 0, -1.0, 1.0) * dual.clamp(max=2.0 * amount)
+        moved = mirror_step(x, a, toward, a)
+        x.copy_(torch.where(dual <= 2.0 * amount, torch.zeros_like(x), moved))
+
+    def scale(self, latents: Latents) -> Tensor:
+        """Return ``a``."""
+        return latents["a"]

@@ -1,0 +1,10 @@
+"""Maskings: when weights are cut, how many from each tensor, and which, exactly."""
+
+from mirrormask.masking.budget import Scope as Scope
+from mirrormask.masking.budget import zeros_asked as zeros_asked
+from mirrormask.masking.budget import zeros_per_tensor as zeros_per_tensor
+from mirrormask.masking.exact import keep_largest as keep_largest
+from mirrormask.masking.policy import AtEnd as AtEnd
+from mirrormask.masking.policy import GradualCubic as GradualCubic
+from mirrormask.masking.policy import Masking as Masking
+from mirrormask.masking.policy import ProjectAndFreeze as ProjectAndFreeze

@@ -1,0 +1,62 @@
+"""Which weights stay: the largest magnitudes, exactly as many as asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mirrormask.errors import ArgumentError, NonFiniteError
+
+
+def keep_largest(magnitudes: Sequence[Tensor], zeros: int) -> list[Tensor]:
+    """Return masks that drop exactly the ``zeros`` smallest magnitudes over all tensors.
+
+    Equal magnitudes at the threshold are dropped in the order of the tensors and of their
+    elements, so the choice is the same on every run and every rank. Threshold and counts stay on
+    the device.
+
+    Args:
+        magnitudes: Non-negative tensors of any shapes, compared across all of them.
+        zeros: How many elements to drop, 0 to the total.
+
+    Returns:
+        One boolean mask a tensor, in its shape: True is kept.
+
+    Raises:
+        ArgumentError: If ``zeros`` is outside 0..total.
+        NonFiniteError: If a magnitude is NaN.
+
+    Example:
+        >>> keep_largest([torch.tensor([3.0, 1.0]), torch.tensor([1.0, 2.0])], zeros=2)
+        [tensor([ True, False]), tensor([False,  True])]
+    """
+    total = sum(tensor.numel() for tensor in magnitudes)
+    if not 0 <= zeros <= total:
+        raise ArgumentError(f"zeros={zeros} is impossible among {total} weights.")
+    if not magnitudes:
+        return []
+    home = magnitudes[0].device
+    flat = torch.cat([tensor.detach().to(home).flatten() for tensor in magnitudes])
+    if torch.isnan(flat).any():
+        raise NonFiniteError(
+            "A weight is NaN, so no magnitude can be ranked: lower the learning rate, or go back "
+            "to the last good checkpoint."
+        )
+    keep = _keep_flat(flat, zeros)
+    parts = torch.split(keep, [tensor.numel() for tensor in magnitudes])
+    return [
+        part.view(tensor.shape).to(tensor.device)
+        for part, tensor in zip(parts, magnitudes, strict=True)
+    ]
+
+
+def _keep_flat(flat: Tensor, zeros: int) -> Tensor:
+    if zeros == 0:
+        return torch.ones_like(flat, dtype=torch.bool)
+    threshold = flat.kthvalue(zeros).values
+    below = flat < threshold
+    tied = flat == threshold
+    to_drop = zeros - below.sum()
+    return ~(below | (tied & (tied.cumsum(0) <= to_drop)))

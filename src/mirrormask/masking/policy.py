@@ -1,0 +1,122 @@
+"""When the weights are cut: at the end, once and frozen, or gradually."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import get_args
+
+from mirrormask.errors import ArgumentError
+from mirrormask.masking.budget import Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masking(ABC):
+    """A timetable of cuts.
+
+    Args:
+        scope: Where magnitudes compete: ``"global"`` over all tensors, or inside each tensor with
+            ``"uniform"`` or ``"erk"`` sparsities.
+    """
+
+    scope: Scope = "global"
+
+    def __post_init__(self) -> None:
+        if self.scope not in get_args(Scope):
+            raise ArgumentError(f"scope={self.scope!r} is unknown: use one of {get_args(Scope)}.")
+
+    @abstractmethod
+    def cut_after(self, step: int, steps: int, sparsity: float) -> float | None:
+        """Return the sparsity to cut to after ``step``, or None for no change of the mask.
+
+        Args:
+            step: Optimizer steps done, 1 to ``steps``.
+            steps: Optimizer steps in the whole run.
+            sparsity: The target.
+
+        Returns:
+            A sparsity in [0, target]; 0 releases all weights.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtEnd(Masking):
+    """Cut once, when ``finalize`` is called."""
+
+    def cut_after(self, step: int, steps: int, sparsity: float) -> float | None:
+        """Return None: no cut during training."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectAndFreeze(Masking):
+    """Cut to the target once, and train the rest of the run on the weights that are left.
+
+    Args:
+        at: Fraction of the run after which to cut, in (0, 1].
+
+    Example:
+        >>> policy = ProjectAndFreeze(at=0.5)
+        >>> [policy.cut_after(step, 4, 0.9) for step in (1, 2, 3, 4)]
+        [None, 0.9, None, None]
+    """
+
+    at: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_fraction("at", self.at)
+
+    def cut_after(self, step: int, steps: int, sparsity: float) -> float | None:
+        """Return the target at one step."""
+        return sparsity if step == max(1, round(self.at * steps)) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradualCubic(Masking):
+    """Raise the sparsity along ``target * (1 - (1 - u)**3)`` while ``u`` goes from 0 to 1.
+
+    Source: Zhu & Gupta, "To prune, or not to prune" (2017).
+
+    Args:
+        begin: Fraction of the run at which ``u = 0``.
+        end: Fraction of the run at which ``u = 1``.
+        cuts: Number of cuts between the two, evenly spaced, the last one at ``end``.
+
+    Example:
+        >>> policy = GradualCubic(begin=0.0, end=1.0, cuts=2)
+        >>> [policy.cut_after(step, 4, 0.5) for step in (1, 2, 3, 4)]
+        [None, 0.4375, None, 0.5]
+    """
+
+    begin: float = 0.2
+    end: float = 0.7
+    cuts: int = 40
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_fraction("end", self.end)
+        if not 0 <= self.begin < self.end:
+            raise ArgumentError(
+                f"begin={self.begin} does not precede end={self.end}: use 0 <= begin < end."
+            )
+        if self.cuts < 1:
+            raise ArgumentError(f"cuts={self.cuts} is too few: use at least 1.")
+
+    def cut_after(self, step: int, steps: int, sparsity: float) -> float | None:
+        """Return the ramp's sparsity on the steps of its grid."""
+        first, last = self.begin * steps, max(1, round(self.end * steps))
+        if step > last or step <= first:
+            return None
+        if step == last:
+            return sparsity
+        # The grid may be finer than the steps: cut whenever one or more of its points went by.
+        spacing = (last - first) / self.cuts
+        if int((step - first) / spacing) == int((step - 1 - first) / spacing):
+            return None
+        return sparsity * (1.0 - (1.0 - (step - first) / (last - first)) ** 3)
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise ArgumentError(f"{name}={value} is not a part of the run: use a number in (0, 1].")

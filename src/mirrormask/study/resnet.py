@@ -1,0 +1,82 @@
+"""ResNet-20 for small images, with shortcuts that have no weights (option A)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import pad, relu
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with BatchNorm, added to a shortcut.
+
+    Where the block halves the image and widens, the shortcut takes every second pixel and fills
+    the new channels with zeros, half of them before and half behind: option A of He et al. 2016
+    (arXiv 1512.03385, section 4.2), which has no weights of its own.
+
+    Args:
+        before: Channels that come in.
+        after: Channels that go out.
+        stride: 1 keeps the image size, 2 halves it.
+
+    Example:
+        >>> import torch
+        >>> BasicBlock(16, 32, stride=2)(torch.rand(1, 16, 8, 8)).shape
+        torch.Size([1, 32, 4, 4])
+    """
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.new_channels = after - before
+        self.conv1 = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the block."""
+        y = self.norm2(self.conv2(relu(self.norm1(self.conv1(x)))))
+        if self.stride > 1 or self.new_channels:
+            half = self.new_channels // 2
+            x = x[:, :, :: self.stride, :: self.stride]
+            x = pad(x, (0, 0, 0, 0, half, self.new_channels - half))
+        return relu(x + y)
+
+
+class ResNet20(nn.Module):
+    """Twenty layers: one convolution, nine residual blocks in three stages, one linear layer.
+
+    Widths 16, 32, 64, option-A shortcuts. For 3 channels and ten classes it has the 272,474
+    parameters of the original (He et al. 2016, arXiv 1512.03385, section 4.2).
+
+    Args:
+        in_channels: Channels of an image.
+        num_classes: Outputs.
+
+    Shape:
+        [n, in_channels, h, w] → [n, num_classes], for any h and w of 4 or more.
+
+    Example:
+        >>> import torch
+        >>> ResNet20(in_channels=3, num_classes=10)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        blocks: list[nn.Module] = []
+        before = 16
+        for after, first_stride in ((16, 1), (32, 2), (64, 2)):
+            for stride in (first_stride, 1, 1):
+                blocks.append(BasicBlock(before, after, stride))
+                before = after
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(before, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute class scores."""
+        features: Tensor = self.blocks(relu(self.norm(self.conv(images))))
+        scores: Tensor = self.head(features.mean(dim=(2, 3)))
+        return scores

@@ -25,10 +25,13 @@ class Geometry(ABC):
             the moving tensors, so that the base optimizer may apply it in its own kernel.
         zero_is_fixed: Whether all-zero latents stay zero under any gradient, so that a cut
             weight needs no further masking.
+        keeps_weight_decay: Whether the caller's own weight decay keeps its meaning; on factors
+            it would be a second L1 penalty.
     """
 
     decays_through_base: ClassVar[bool]
     zero_is_fixed: ClassVar[bool]
+    keeps_weight_decay: ClassVar[bool]
 
     @abstractmethod
     def split(self, x: Tensor) -> Latents:

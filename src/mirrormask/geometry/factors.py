@@ -12,6 +12,9 @@ from torch import Tensor
 from mirrormask.errors import ArgumentError
 from mirrormask.geometry.base import Geometry, Latents
 
+LARGEST_AMOUNT = 40.0
+"""Bound on lr * lambda in one proximal step: e^-40 of any weight is nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Factors(Geometry):
@@ -42,6 +45,7 @@ class Factors(Geometry):
 
     decays_through_base: ClassVar[bool] = True
     zero_is_fixed: ClassVar[bool] = True
+    keeps_weight_decay: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.beta) and self.beta >= 0):
@@ -77,20 +81,21 @@ class Factors(Geometry):
     def shrink(self, latents: Latents, amount: float) -> None:
         """Soft-threshold the dual by ``2 * amount`` at an unchanged balance.
 
-        With ``u = m + w`` and ``v = m - w`` the dual is ``log(u / v)`` and the balance ``u * v``,
-        so the step multiplies one and divides the other until they meet, where ``w = 0``.
+        A hyperbolic rotation of ``(|m|, |w|)`` by ``amount``: the dual is ``2 artanh(w / m)`` and
+        the balance is what such a rotation keeps. The smaller factor stops at zero.
         """
         m, w = latents["m"], latents["w"]
-        large, small = m.abs() + w.abs(), (m.abs() - w.abs()).abs()
-        # Half the dual. A vanished balance (small = 0) puts it at infinity, where a finite step
-        # changes nothing but the scale of both.
-        half = torch.log(large / small).mul_(0.5)
-        settled = half <= amount
-        large, small = large * math.exp(-amount), small * math.exp(amount)
-        sign_m, sign_w = torch.where(m < 0, -0.5, 0.5), torch.where(w < 0, -0.5, 0.5)
-        root = torch.sqrt(large * small)  # where the two meet, m² is the balance
-        m.copy_(torch.where(settled, 2.0 * sign_m * root, sign_m * (large + small)))
-        w.copy_(torch.where(settled, torch.zeros_like(w), sign_w * (large - small)))
+        # Beyond this, tanh is 1 in float64 and cosh would soon overflow float32.
+        amount = min(amount, LARGEST_AMOUNT)
+        high, low = torch.maximum(m.abs(), w.abs()), torch.minimum(m.abs(), w.abs())
+        gap = high - low
+        # cosh * low - sinh * high, written so that little is lost where the factors nearly agree.
+        shrunk = low * math.exp(-amount) - gap * math.sinh(amount)
+        grown = high * math.exp(-amount) + gap * math.sinh(amount)
+        settled = shrunk <= 0
+        root = torch.sqrt(gap * (high + low))  # where low ends, high² is the whole balance
+        m.copy_(torch.copysign(torch.where(settled, root, grown), m))
+        w.copy_(torch.copysign(shrunk.clamp_(min=0.0), w))
 
     def scale(self, latents: Latents) -> Tensor:
         """Return the median of ``|m**2 - w**2| / 2`` over the live coordinates.

@@ -24,8 +24,8 @@ SMALLEST_SCALE = 1e-30
 def mirror_step(x: Tensor, a: Tensor, z: Tensor, a_next: Tensor) -> Tensor:
     """Return ``a_next * sinh(arcsinh(x / a) - z)`` without forming either function.
 
-    Written with ``P = (sqrt(x² + a²) + |x|) / 2`` and ``N = a² / (4 P)``, which are
-    ``a/2 * exp(±theta)``, so that nothing overflows for tiny ``a`` or large ``x``.
+    Written as ``|x| exp(-z) - 2 N sinh(z)`` with ``2 N = sqrt(x² + a²) - |x|`` (for x >= 0), so
+    that nothing overflows for tiny ``a`` or large ``x``, and ``z = 0`` moves no bit of ``x``.
 
     Args:
         x: Weight, any shape, float32 or float64.
@@ -41,12 +41,11 @@ def mirror_step(x: Tensor, a: Tensor, z: Tensor, a_next: Tensor) -> Tensor:
         >>> mirror_step(x, a, torch.zeros(2), a)
         tensor([ 0.3000, -2.0000])
     """
-    z = z.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT)
+    turn = torch.where(x < 0, -z, z).clamp_(-LARGEST_EXPONENT, LARGEST_EXPONENT)
     magnitude = x.abs()
-    large = torch.hypot(x, a.to(x.dtype).expand_as(x)).add_(magnitude).mul_(0.5)
-    small = (0.25 * a) * (a / large)  # a² alone may underflow
-    turn = torch.where(x < 0, -z, z)
-    moved = large.mul_(torch.exp(-turn)).sub_(small.mul_(torch.exp(turn)))
+    total = torch.hypot(x, a.to(x.dtype).expand_as(x)).add_(magnitude)
+    rest = a * (a / total)  # 2 N; a² alone may underflow
+    moved = magnitude.mul_(torch.exp(-turn)).sub_(rest.mul_(torch.sinh(turn)))
     return torch.where(x < 0, -moved, moved).mul_(a_next / a)
 
 
@@ -64,7 +63,7 @@ class Mirror(Geometry):
     Args:
         a: Scale at the start, positive; 0.5 is the scale of ``Factors(beta=1)``.
         noise: ``"ignore"``, or ``"second-moment"`` to shrink ``a`` as gradient noise shrinks the
-            balance of the factors: by ``1 - mean((lr g)²)`` in each step.
+            balance of the factors: by ``exp(-mean((lr g)²))`` in each step.
 
     Raises:
         ArgumentError: If ``a`` is not positive and finite, or ``noise`` is unknown.
@@ -84,6 +83,7 @@ class Mirror(Geometry):
 
     decays_through_base: ClassVar[bool] = False
     zero_is_fixed: ClassVar[bool] = False
+    keeps_weight_decay: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.a) and self.a >= SMALLEST_SCALE):
@@ -115,7 +115,8 @@ class Mirror(Geometry):
         x, a, dual = latents["x"], latents["a"], moved["dual"]
         factor = torch.full_like(a, math.exp(-4.0 * budget))
         if self.noise == "second-moment":
-            factor = factor * (1.0 - dual.square().mean()).clamp_(min=0.0)
+            # exp(-u), not 1 - u: one wild gradient must not put the scale to 0 for good.
+            factor = factor * torch.exp(-dual.square().mean())
         a_next = (a * factor).clamp_(min=SMALLEST_SCALE)
         x.copy_(mirror_step(x, a, dual.mul_(-2.0), a_next))
         a.copy_(a_next)
@@ -127,11 +128,10 @@ class Mirror(Geometry):
     def shrink(self, latents: Latents, amount: float) -> None:
         """Soft-threshold the dual ``arcsinh(x / a)`` by ``2 * amount``."""
         x, a = latents["x"], latents["a"]
-        magnitude = x.abs()
-        dual = torch.log((torch.hypot(x, a.expand_as(x)) + magnitude) / a)
-        toward = torch.where(x < 0, -1.0, 1.0) * dual.clamp(max=2.0 * amount)
+        toward = torch.copysign(torch.full_like(x, 2.0 * amount), x)
         moved = mirror_step(x, a, toward, a)
-        x.copy_(torch.where(dual <= 2.0 * amount, torch.zeros_like(x), moved))
+        # A step that would cross zero stops there.
+        x.copy_(torch.where(moved.sign() == x.sign(), moved, torch.zeros_like(x)))
 
     def scale(self, latents: Latents) -> Tensor:
         """Return ``a``."""

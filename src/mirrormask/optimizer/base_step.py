@@ -1,0 +1,132 @@
+"""How the caller's optimizer is stepped on latents, and how decay passes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+
+from mirrormask.errors import OptimizerError
+from mirrormask.geometry import Geometry
+from mirrormask.optimizer.latent_weight import LatentWeight
+from mirrormask.selection import Target
+
+Group = dict[str, Any]
+
+
+class BaseStep:
+    """Steps the base optimizer with the slots of latent weights in place of the weights.
+
+    The caller's parameter groups stay his: schedulers, scalers and clipping see the model's own
+    tensors. Only inside :meth:`run` does the base optimizer see other groups, each of the caller's
+    split into what is left dense and what is latent, with all other options equal.
+
+    How decay of strength ``alpha`` reaches the latents depends on the base:
+
+    - SGD adds ``2 * alpha * latent`` to the gradient, so it enters the momentum buffer, and
+      momentum ``mu`` multiplies the budget by ``(1 - dampening) / (1 - mu)``. This is exactly an
+      L1 penalty of weight ``2 * alpha`` on the weight.
+    - AdamW multiplies the latents by ``1 - 2 * lr * alpha``.
+    - Other bases (Adam, RMSprop, ...) would rescale a decay that went through their gradient
+      until no L1 penalty is left of it, so the latents are multiplied by that same factor beside
+      them.
+    """
+
+    def __init__(
+        self, base: Optimizer, weights: Mapping[Tensor, LatentWeight], geometry: Geometry
+    ) -> None:
+        self.base = base
+        self.weights = weights
+        self.geometry = geometry
+
+    def gain(self, group: Group) -> float:
+        """Return how much of a step's ``lr * alpha`` the base's momentum makes in the long run."""
+        if not isinstance(self.base, SGD):
+            return 1.0
+        return float((1.0 - group["dampening"]) / (1.0 - group["momentum"]))
+
+    def budget(self, group: Group, alpha: float) -> float:
+        """Return the budget ``lr * alpha * gain`` that one step in this group spends."""
+        return float(group["lr"]) * alpha * self.gain(group)
+
+    def passes_decay(self, group: Group) -> bool:
+        """Return whether decay goes through the base's own weight decay."""
+        if not self.geometry.decays_through_base:
+            return False
+        return isinstance(self.base, SGD) or decouples_decay(self.base, group)
+
+    def run(self, alpha: float) -> None:
+        """Step the base optimizer on latents under decay of strength ``alpha``."""
+        for group in self.base.param_groups:
+            if alpha > 0 and self.geometry.decays_through_base and not self.passes_decay(group):
+                for weight in self._held(group):
+                    if weight.parameter.grad is not None:
+                        self.geometry.decay(weight.latents, float(group["lr"]) * alpha)
+        with self.latent_groups(alpha):
+            self.base.step()
+
+    @contextmanager
+    def latent_groups(self, alpha: float) -> Iterator[list[Group]]:
+        """Show the base optimizer groups of dense parameters and slots while inside."""
+        outer = self.base.param_groups
+        pairs = [(group, self._latent_group(group, alpha)) for group in outer]
+        inner = [part for group, latent in pairs for part in (self._dense_group(group), latent)]
+        self.base.param_groups = inner
+        try:
+            yield inner
+        finally:
+            self.base.param_groups = outer
+            for index, group in enumerate(outer):
+                _copy_changed_options(inner[2 * index], group)
+
+    def _held(self, group: Group) -> list[LatentWeight]:
+        return [self.weights[p] for p in group["params"] if p in self.weights]
+
+    def _dense_group(self, group: Group) -> Group:
+        return group | {"params": [p for p in group["params"] if p not in self.weights]}
+
+    def _latent_group(self, group: Group, alpha: float) -> Group:
+        slots = [slot for weight in self._held(group) for slot in weight.slots.values()]
+        latent = group | {"params": slots}
+        if "weight_decay" in group:
+            own = group["weight_decay"] if self.geometry.keeps_weight_decay else 0.0
+            latent["weight_decay"] = own + (2.0 * alpha if self.passes_decay(group) else 0.0)
+        return latent
+
+
+def decouples_decay(base: Optimizer, group: Group) -> bool:
+    """Return whether this optimizer's weight decay multiplies the weight by ``1 - lr * wd``."""
+    return isinstance(base, torch.optim.AdamW) or bool(group.get("decoupled_weight_decay", False))
+
+
+def check_base(base: object, targets: Sequence[Target]) -> None:
+    """Refuse what is no optimizer, or one that does not hold all selected tensors."""
+    if not isinstance(base, Optimizer):
+        raise OptimizerError(
+            f"{type(base).__name__} is no torch.optim.Optimizer: pass the optimizer itself, before "
+            "any wrapper of a training framework."
+        )
+    if isinstance(base, torch.optim.LBFGS):
+        raise OptimizerError(
+            "LBFGS evaluates the loss several times a step, which latents cannot follow: use SGD, "
+            "Adam, AdamW, RMSprop or another first-order optimizer."
+        )
+    held = {parameter for group in base.param_groups for parameter in group["params"]}
+    missing = [target.name for target in targets if target.parameter not in held]
+    if missing:
+        raise OptimizerError(
+            f"The optimizer does not hold {len(missing)} of the {len(targets)} selected weights "
+            f"({missing[0]!r} is the first): build it from this model's parameters(), or exclude "
+            "them."
+        )
+
+
+def _copy_changed_options(inner: Group, outer: Group) -> None:
+    """Keep what an optimizer wrote into its groups while stepping (schedule-free ones do)."""
+    for key, value in inner.items():
+        if key != "params" and value is not outer.get(key):
+            outer[key] = value

@@ -1,0 +1,189 @@
+"""The optimizer's state as one plain dictionary, and back, bit for bit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from mirrormask.errors import CheckpointError, LifecycleError
+from mirrormask.optimizer.latent_weight import LatentWeight
+
+if TYPE_CHECKING:
+    from mirrormask.optimizer.core import SparseOptimizer
+
+FORMAT = 1
+_OWN = "mirrormask"
+
+
+def pack(optimizer: SparseOptimizer) -> dict[str, Any]:
+    """Return the state in the format of ``torch.optim``, with one more entry, ``"mirrormask"``.
+
+    The state of a targeted tensor holds its latents by name, ``"cut"`` once there is a mask, and
+    the base optimizer's state of each slot as ``"<slot>.<entry>"``. All tensors are the live ones,
+    as in ``torch.optim``.
+    """
+    if optimizer.finalized:
+        raise LifecycleError(
+            "The model is finalised and the optimizer holds nothing more to resume: save the "
+            "model's state_dict instead."
+        )
+    state: dict[int, dict[str, Any]] = {}
+    groups: list[dict[str, Any]] = []
+    for group in optimizer.param_groups:
+        indices = []
+        for parameter in group["params"]:
+            index = len(state)
+            indices.append(index)
+            weight = optimizer.weights.get(parameter)
+            state[index] = (
+                dict(optimizer.base.state.get(parameter, {}))
+                if weight is None
+                else _pack_weight(optimizer, weight)
+            )
+        groups.append(group | {"params": indices})
+    own = _identity(optimizer) | {
+        "steps_done": optimizer.steps_done,
+        "budget": optimizer.budget,
+        "pressure": dict(optimizer.pressure_state),
+        "pending": None
+        if optimizer._pending is None
+        else [float(value) for value in optimizer._pending],
+    }
+    return {"state": state, "param_groups": groups, _OWN: own}
+
+
+def unpack(optimizer: SparseOptimizer, state_dict: dict[str, Any]) -> None:
+    """Restore what :func:`pack` returned; everything is checked before anything is written."""
+    own = _check(optimizer, state_dict)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    saved: dict[int, dict[str, Any]] = state_dict["state"]
+    base_state: dict[Tensor, dict[str, Any]] = {}
+    latents: dict[Tensor, tuple[dict[str, Tensor], Tensor | None]] = {}
+    for index, parameter in enumerate(parameters):
+        weight = optimizer.weights.get(parameter)
+        if weight is None:
+            base_state[parameter] = saved[index]
+            continue
+        latents[parameter] = _read_latents(weight, saved[index])
+        for name, slot in weight.slots.items():
+            base_state[slot] = {
+                key.removeprefix(f"{name}."): value
+                for key, value in saved[index].items()
+                if key.startswith(f"{name}.")
+            }
+    _load_base(optimizer, base_state)
+    for parameter, (tensors, cut) in latents.items():
+        optimizer.weights[parameter].restore(tensors, cut)
+    for group, saved_group in zip(optimizer.param_groups, state_dict["param_groups"], strict=True):
+        group.update({key: value for key, value in saved_group.items() if key != "params"})
+    optimizer.steps_done = own["steps_done"]
+    optimizer.budget = own["budget"]
+    optimizer.pressure_state = dict(own["pressure"])
+    optimizer.set_pending(own["pending"])
+
+
+def _identity(optimizer: SparseOptimizer) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "method": optimizer.method,
+        "recipe": repr(optimizer.recipe),
+        "base": type(optimizer.base).__name__,
+        "sparsity": optimizer.sparsity,
+        "steps": optimizer.steps,
+        "tensors": [[w.name, list(w.parameter.shape)] for w in optimizer.weights.values()],
+    }
+
+
+def _pack_weight(optimizer: SparseOptimizer, weight: LatentWeight) -> dict[str, Any]:
+    packed: dict[str, Any] = {
+        name: tensor
+        for name, tensor in weight.latents.items()
+        if not (weight.shares_memory and name == "x")  # the model's own checkpoint has it
+    }
+    if weight.cut is not None:
+        packed["cut"] = weight.cut
+    for name, slot in weight.slots.items():
+        for key, value in optimizer.base.state.get(slot, {}).items():
+            packed[f"{name}.{key}"] = value
+    return packed
+
+
+def _read_latents(
+    weight: LatentWeight, saved: dict[str, Any]
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    tensors = {}
+    for name, latent in weight.latents.items():
+        if weight.shares_memory and name == "x":
+            continue
+        found = saved.get(name)
+        if not isinstance(found, Tensor) or found.shape != latent.shape:
+            raise CheckpointError(
+                f"The checkpoint is damaged: latent {name!r} of weight {weight.name!r} is missing "
+                "or has another shape; resume from an older one."
+            )
+        tensors[name] = found
+    cut = saved.get("cut")
+    if cut is not None and cut.shape != weight.parameter.shape:
+        raise CheckpointError(
+            f"The checkpoint is damaged: the mask of weight {weight.name!r} has shape "
+            f"{tuple(cut.shape)}, not {tuple(weight.parameter.shape)}; resume from an older one."
+        )
+    return tensors, cut
+
+
+def _load_base(optimizer: SparseOptimizer, base_state: dict[Tensor, dict[str, Any]]) -> None:
+    """Let the base optimizer load its own state, keyed as it sees parameters inside a step."""
+    base = optimizer.base
+    with optimizer.latent_groups() as groups:
+        order = [p for group in groups for p in group["params"]]
+        indices = {id(parameter): index for index, parameter in enumerate(order)}
+        base.load_state_dict(
+            {
+                "state": {indices[id(p)]: state for p, state in base_state.items() if state},
+                "param_groups": [
+                    group | {"params": [indices[id(p)] for p in group["params"]]}
+                    for group in groups
+                ],
+            }
+        )
+
+
+def _check(optimizer: SparseOptimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    own = state_dict.get(_OWN) if isinstance(state_dict, dict) else None
+    if not isinstance(own, dict):
+        raise CheckpointError(
+            "This is no checkpoint of a mirrormask optimizer: load what its own state_dict() "
+            "returned, or load the model alone and call sparsify."
+        )
+    if own.get("format") != FORMAT:
+        raise CheckpointError(
+            f"The checkpoint has format {own.get('format')}, this version reads {FORMAT}: use the "
+            "version of mirrormask that wrote it."
+        )
+    for key, here in _identity(optimizer).items():
+        if own.get(key) != here:
+            raise CheckpointError(
+                f"The checkpoint was written with {key}={_short(own.get(key))}, this run has "
+                f"{_short(here)}: resume with the settings of the run that wrote it."
+            )
+    try:
+        saved = [len(group["params"]) for group in state_dict["param_groups"]]
+        complete = all(index in state_dict["state"] for index in range(sum(saved)))
+        complete = complete and {"steps_done", "budget", "pressure", "pending"} <= own.keys()
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"The checkpoint is damaged ({error!r}): resume from an older one."
+        ) from error
+    here_sizes = [len(group["params"]) for group in optimizer.param_groups]
+    if saved != here_sizes or not complete:
+        raise CheckpointError(
+            f"The checkpoint has parameter groups of sizes {saved}, this optimizer of "
+            f"{here_sizes}: build the optimizer as in the run that wrote it."
+        )
+    return own
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

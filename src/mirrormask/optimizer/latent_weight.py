@@ -1,0 +1,171 @@
+"""One weight in training: its latents, what the base optimizer moves for it, what is cut of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mirrormask.errors import OptimizerError
+from mirrormask.geometry import Geometry, Latents
+from mirrormask.selection import Target
+
+
+class LatentWeight:
+    """Keeps the latents of one tensor in step with the plain weight that the model sees.
+
+    Latents are float32 where the weight is narrower. A geometry whose latent ``"x"`` is the
+    weight itself shares the model's memory and costs none.
+
+    Attributes:
+        name: Qualified name of the tensor in the model.
+        parameter: The model's own tensor.
+        latents: What stands for it, by name.
+        slots: What the base optimizer is given in its place, by name: the objects that key its
+            state, so they live as long as this does.
+        cut: True where the weight is cut, or None before the first cut.
+    """
+
+    def __init__(self, target: Target, geometry: Geometry) -> None:
+        self.name = target.name
+        self.parameter = target.parameter
+        self.geometry = geometry
+        self.cut: Tensor | None = None
+        weight = self.parameter.detach()
+        dtype = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
+        self.latents: Latents = geometry.split(weight.to(dtype))
+        self.shares_memory = "x" in self.latents and dtype == weight.dtype
+        self._share()
+        self.slots: dict[str, Tensor] = {}
+        for name, tensor in geometry.moving(self.latents).items():
+            self.slots[name] = self._slot_for(name, tensor)
+        self._write()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the latents."""
+        return next(iter(self.latents.values())).dtype
+
+    def weight(self) -> Tensor:
+        """Return the weight in the precision of the latents, without a graph."""
+        return self.geometry.compose(self.latents)
+
+    def adopt_edits(self) -> None:
+        """Take over what was written into the model's weight since the last step.
+
+        Only the edited coordinates are split anew, decided by value: writes through ``.data`` or
+        a swapped storage leave no other trace. A frozen mask survives the edit.
+        """
+        weight = self.parameter.detach()
+        if self.shares_memory:
+            self._share()
+        else:
+            current = self.weight().to(weight.dtype)
+            # Elsewhere than on the CPU this question would stall the queue; there, edited
+            # coordinates are always picked by where().
+            if weight.device.type == "cpu" and torch.equal(current, weight):
+                return
+            edited = current != weight
+            self._replace(edited, self.geometry.split(weight.to(self.dtype)))
+        self._apply_cut()
+
+    def pull_back(self) -> None:
+        """Put gradients on the slots; none where the weight has none."""
+        grad = self.parameter.grad
+        if grad is None:
+            for slot in self.slots.values():
+                slot.grad = None
+            return
+        if grad.layout != torch.strided:
+            raise OptimizerError(
+                f"Weight {self.name!r} has a sparse gradient: use sparse=False in its embedding, "
+                f"or leave it out with exclude={self.name!r}."
+            )
+        if self.cut is not None:
+            grad.masked_fill_(self.cut, 0)
+        pulled = self.geometry.pull_back(self.latents, grad.to(self.dtype))
+        moving = self.geometry.moving(self.latents)
+        for name, slot in self.slots.items():
+            if slot is self.parameter:
+                continue
+            if name not in self.latents:
+                slot.data = moving[name]
+            slot.grad = pulled[name]
+
+    def land(self, budget: float, shrinkage: float) -> None:
+        """Take in the base optimizer's step, then the decay or shrinkage that is ours."""
+        if self.parameter.grad is None:
+            return
+        if self.shares_memory:
+            self._share()  # the base optimizer may have stepped the parameter itself
+        self.geometry.absorb(self.latents, self.slots, budget)
+        if shrinkage > 0:
+            self.geometry.shrink(self.latents, shrinkage)
+        if not self.geometry.zero_is_fixed:
+            self._apply_cut()
+        self._write()
+        for name, slot in self.slots.items():
+            if slot is self.parameter:
+                continue
+            slot.grad = None
+            if name not in self.latents:
+                slot.data = slot.data.new_empty(0)
+
+    def set_cut(self, cut: Tensor) -> None:
+        """Cut these coordinates, and bring back to life those that no longer are."""
+        if self.cut is not None:
+            revived = self.cut & ~cut
+            self._replace(revived, self.geometry.split(self.weight()))
+        self.cut = cut
+        self._apply_cut()
+        self._write()
+
+    def rebalance(self) -> None:
+        """Split the weight anew, as at the start, with the weight itself unchanged."""
+        everywhere = torch.ones_like(self.parameter, dtype=torch.bool)
+        self._replace(everywhere, self.geometry.split(self.weight()))
+        self._apply_cut()
+        self._write()
+
+    def restore(self, latents: Latents, cut: Tensor | None) -> None:
+        """Overwrite latents and mask with those of a checkpoint, and write the weight."""
+        for name, tensor in latents.items():
+            self.latents[name].copy_(tensor)
+        self.cut = None if cut is None else cut.to(self.parameter.device)
+        if not self.shares_memory:
+            self._write()
+
+    def _slot_for(self, name: str, tensor: Tensor) -> Tensor:
+        if tensor is not self.latents.get(name):
+            return tensor.new_empty(0)
+        return self.parameter if self.shares_memory and name == "x" else tensor
+
+    def _share(self) -> None:
+        if self.shares_memory:
+            self.latents["x"] = self.parameter.detach()
+
+    def _replace(self, where: Tensor, fresh: Latents) -> None:
+        for name, latent in self.latents.items():
+            if latent.shape == where.shape:
+                latent.copy_(torch.where(where, fresh[name], latent))
+            elif where.all():  # a 0-d scale belongs to all coordinates at once
+                latent.copy_(fresh[name])
+
+    def _apply_cut(self) -> None:
+        if self.cut is None:
+            return
+        for latent in self.latents.values():
+            if latent.shape == self.cut.shape:
+                latent.masked_fill_(self.cut, 0)
+
+    def _write(self) -> None:
+        if not self.shares_memory:
+            self.geometry.compose(self.latents, out=self.parameter.detach())
+
+
+def mask_buffers(weight: LatentWeight, state: dict[str, object]) -> None:
+    """Zero the cut coordinates in one slot's optimizer state, so that nothing revives them."""
+    if weight.cut is None:
+        return
+    for value in state.values():
+        if isinstance(value, Tensor) and value.shape == weight.cut.shape:
+            value.masked_fill_(weight.cut, 0)

@@ -1,0 +1,74 @@
+"""The two lines that a training loop needs: ``sparsify`` before it, ``finalize`` after it."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.optim import Optimizer
+
+from mirrormask.errors import ArgumentError
+from mirrormask.methods import method as find_method
+from mirrormask.optimizer import Recipe, SparseOptimizer
+from mirrormask.selection import Patterns, select
+
+
+def sparsify(
+    optimizer: Optimizer,
+    model: nn.Module,
+    *,
+    sparsity: float,
+    steps: int,
+    method: str | Recipe = "pilot",
+    include: Patterns | None = None,
+    exclude: Patterns | None = None,
+) -> SparseOptimizer:
+    """Wrap an optimizer so that training ends in a model of exactly the sparsity asked for.
+
+    Use what is returned in place of ``optimizer``, train as usual, and call its ``finalize`` at
+    the end. By default all trainable weights of two or more dimensions share one global budget of
+    zeros, apart from embeddings and normalisations.
+
+    Args:
+        optimizer: The optimizer of the model: SGD, Adam, AdamW, RMSprop or another first-order one.
+        model: The model; its present weights are the start.
+        sparsity: Fraction of zeros over the selected weights, in [0, 1).
+        steps: Optimizer steps in the whole run.
+        method: A name from :data:`mirrormask.METHODS`, or a :class:`mirrormask.Recipe`.
+        include: Patterns of parameter or module names, or module types, to make sparse instead of
+            the default.
+        exclude: The same, to leave dense.
+
+    Raises:
+        ArgumentError: If a number or a method name is outside its domain.
+        SelectionError: If a pattern matches nothing, or a selected weight cannot be made sparse.
+        OptimizerError: If the optimizer cannot carry the method.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Linear(10, 10)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        >>> optimizer = sparsify(optimizer, model, sparsity=0.9, steps=20)
+        >>> for _ in range(20):
+        ...     loss = model(torch.randn(8, 10)).square().mean()
+        ...     optimizer.zero_grad()
+        ...     loss.backward()
+        ...     optimizer.step()
+        >>> optimizer.finalize().zeros
+        90
+    """
+    if isinstance(optimizer, SparseOptimizer):
+        raise ArgumentError(
+            "optimizer is wrapped by sparsify already: wrap a plain torch.optim optimizer."
+        )
+    if isinstance(method, Recipe):
+        name, recipe = "custom", method
+    else:
+        name, recipe = method, find_method(method).recipe
+    return SparseOptimizer(
+        optimizer,
+        model,
+        select(model, include, exclude),
+        recipe,
+        method=name,
+        sparsity=sparsity,
+        steps=steps,
+    )

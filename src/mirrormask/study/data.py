@@ -223,6 +223,6 @@ def channel_moments(images: NDArray[np.uint8]) -> tuple[list[float], list[float]
 
 def _normalise(images: NDArray[np.uint8], mean: list[float], std: list[float]) -> Tensor:
     shape = (1, -1, 1, 1)
-    result = torch.from_numpy(np.ascontiguousarray(images)).to(torch.float32)
+    result = torch.from_numpy(images.astype(np.float32))
     result.sub_(torch.tensor(mean, dtype=torch.float32).view(shape))
     return result.div_(torch.tensor(std, dtype=torch.float32).view(shape))

@@ -6,8 +6,11 @@ pictures of clothes in ten classes, 60,000 for training and 10,000 for testing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -32,16 +35,40 @@ CLASSES = (
 SUBSET_FILE = "fashion-mnist-10k.npz"
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
-# Where the Debian package dataset-fashion-mnist installs the four files.
-DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-ORIGIN = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
-# The checksums that the origin's own README publishes.
-MD5 = {
-    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
-}
+
+@dataclass(frozen=True, kw_only=True)
+class FashionSource:
+    """Where the whole set is looked for when no folder is named.
+
+    Attributes:
+        installed: Folder that a system package may have filled.
+        origin: URL of the folder to download from.
+        md5: Name and checksum of each file there.
+
+    Example:
+        >>> FashionSource(installed=Path("data"), origin="file:///mirror", md5={}).origin
+        'file:///mirror'
+    """
+
+    installed: Path
+    origin: str
+    md5: Mapping[str, str]
+
+
+PUBLIC = FashionSource(
+    # Where the Debian package dataset-fashion-mnist installs the four files.
+    installed=Path("/usr/share/datasets/fashion-mnist"),
+    origin="https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+    # As the origin's own README publishes them.
+    md5=MappingProxyType(
+        {
+            "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+            "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+            "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+        }
+    ),
+)
 
 
 def read_subset() -> RawImages:
@@ -74,14 +101,16 @@ def read_subset() -> RawImages:
     )
 
 
-def read_whole(root: Path | None, cache: Path) -> RawImages:
-    """Read the whole set: from ``root``, else the Debian package, else downloaded once.
+def read_whole(root: Path | None, cache: Path, *, source: FashionSource = PUBLIC) -> RawImages:
+    """Read the whole set: from ``root``, else as installed, else downloaded once.
 
     Args:
         root: A folder that holds the four IDX files, gzipped or not, directly or under
             ``FashionMNIST/raw`` as torchvision lays them out. What is there is checked for its
             format, not for its checksum: a set of one's own in the same format is welcome.
-        cache: Where the download goes when neither folder exists.
+        cache: The download goes into its folder ``fashion-mnist``; files that are there already
+            are used if their checksums are right, and fetched again if not.
+        source: Where to look when there is no ``root``.
 
     Raises:
         DataError: Files are missing, damaged, contradict each other, or cannot be downloaded.
@@ -89,26 +118,12 @@ def read_whole(root: Path | None, cache: Path) -> RawImages:
     """
     if root is not None:
         return read_folder(root)
-    if DEBIAN_FOLDER.is_dir():
-        return read_folder(DEBIAN_FOLDER)
-    return read_folder(download(cache / "fashion-mnist"))
-
-
-def download(folder: Path, *, origin: str = ORIGIN, md5: dict[str, str] = MD5) -> Path:
-    """Fetch the four files into ``folder``; those that are there and whole are kept.
-
-    Args:
-        folder: Where they go.
-        origin: URL of the folder that they come from.
-        md5: Their names and checksums.
-
-    Raises:
-        DataError: The origin cannot be reached, or what came is not what was announced.
-        OutputError: ``folder`` cannot be written.
-    """
-    for name, checksum in md5.items():
-        fetch(f"{origin}/{name}", folder / name, md5=checksum)
-    return folder
+    if source.installed.is_dir():
+        return read_folder(source.installed)
+    folder = cache / "fashion-mnist"
+    for name, checksum in source.md5.items():
+        fetch(f"{source.origin}/{name}", folder / name, md5=checksum)
+    return read_folder(folder)
 
 
 def read_folder(folder: Path) -> RawImages:

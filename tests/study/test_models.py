@@ -1,0 +1,125 @@
+"""Models have the published sizes, take the announced images, and start as the paper's did."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mirrormask.errors import ArgumentError
+from mirrormask.study.models import MODELS, build
+
+KINDS = {"grey28": (1, 28, 10), "colour32": (3, 32, 10), "digits": (1, 8, 10), "odd": (2, 21, 7)}
+
+
+def make(name: str, kind: str = "grey28") -> nn.Module:
+    channels, size, classes = KINDS[kind]
+    return build(name, in_channels=channels, image_size=size, num_classes=classes)
+
+
+def count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "parameters"),
+    [
+        ("mlp", "grey28", 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10),  # LeNet-300-100
+        ("mlp-3x1024", "grey28", 784 * 1024 + 2 * 1024**2 + 3 * 1024 + 1024 * 10 + 10),
+        ("resnet20", "colour32", 272_474),
+        ("resnet20", "grey28", 272_474 - 2 * 9 * 16),
+        ("cnn", "grey28", 199_518),
+    ],
+)
+def test_parameter_counts(name, kind, parameters):
+    assert count(make(name, kind)) == parameters
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_takes_every_kind_of_image_and_every_weight_learns(name, kind):
+    channels, size, classes = KINDS[kind]
+    torch.manual_seed(0)
+    model = make(name, kind)
+    scores = model(torch.randn(4, channels, size, size))
+    assert scores.shape == (4, classes)
+    scores.square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_start_kaiming_normal_and_biases_at_zero(name):
+    torch.manual_seed(0)
+    for module in make(name).modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            weight = module.weight.detach()
+            n, fan_in = weight.numel(), weight[0].numel()
+            # A deviation estimated from n normal draws is off by 1/sqrt(2n) of itself.
+            assert weight.std() * (fan_in / 2) ** 0.5 == pytest.approx(1, abs=5 / (2 * n) ** 0.5)
+            assert weight.mean() * (fan_in / 2) ** 0.5 == pytest.approx(0, abs=5 / n**0.5)
+            assert module.bias is None or not module.bias.any()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_start_is_fixed_by_the_global_seed(name):
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        states.append(torch.cat([p.detach().flatten() for p in make(name).parameters()]))
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_resnet20_has_twenty_weighted_layers_and_halves_twice():
+    model = make("resnet20", "colour32")
+    weighted = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    projections = [m for m in weighted if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+    assert len(weighted) - len(projections) == 20
+    assert len(projections) == 2
+    maps = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda module, inputs, output: maps.append(output.shape[1:]))
+    model(torch.randn(2, 3, 32, 32))
+    assert maps == [(16, 32, 32)] * 3 + [(32, 16, 16)] * 3 + [(64, 8, 8)] * 3
+
+
+def test_a_model_learns_to_tell_two_kinds_of_image_apart():
+    for name in MODELS:
+        torch.manual_seed(0)
+        labels = torch.arange(32) % 2
+        images = torch.randn(32, 1, 8, 8) + (2.0 * labels - 1)[:, None, None, None]
+        model = build(name, in_channels=1, image_size=8, num_classes=2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(30):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+        assert (model(images).argmax(dim=1) == labels).all(), name
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("resnet-20", "did you mean 'resnet20'"), ("vgg", "; known")]
+)
+def test_an_unknown_name_lists_the_known_ones(name, hint):
+    with pytest.raises(ArgumentError) as caught:
+        make(name)
+    assert repr(name) in str(caught.value)
+    assert hint in str(caught.value)
+    assert all(known in str(caught.value) for known in MODELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("mlp", {"in_channels": 0}),
+        ("mlp", {"image_size": 0}),
+        ("cnn", {"image_size": 7}),
+        ("resnet20", {"num_classes": 1}),
+    ],
+)
+def test_numbers_out_of_range_are_refused(name, change):
+    ((option, value),) = change.items()
+    with pytest.raises(
+        ArgumentError, match=f"{option}={value} is too small for the model '{name}'"
+    ):
+        build(name, **{"in_channels": 1, "image_size": 28, "num_classes": 10} | change)

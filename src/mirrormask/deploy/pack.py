@@ -152,7 +152,7 @@ def inspect(path: str | Path) -> FileReport:
         >>> folder = tempfile.TemporaryDirectory()
         >>> _ = save({"w": torch.zeros(100, 100)}, folder.name + "/zeros.safetensors")
         >>> [row.layout for row in inspect(folder.name + "/zeros.safetensors").rows]
-        ['gaps8']
+        ['rice']
     """
     with ContainerReader(path) as reader:
         table = read_manifest(reader.metadata, reader.parts, reader.fail)

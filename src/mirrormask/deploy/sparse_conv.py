@@ -1,0 +1,247 @@
+"""Convolution layers that multiply only with the weights that are not zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Self, cast
+
+import torch
+from torch import nn
+
+from mirrormask.deploy.conv_product import ConvGeometry, convolve
+from mirrormask.deploy.csr import CsrModule, csr_tensor
+from mirrormask.deploy.decode import CsrArrays
+from mirrormask.deploy.sparse_linear import csr_of_matrix
+from mirrormask.errors import ArgumentError
+
+ConvForm = Literal["shifts", "columns"]
+CONV_FORMS: tuple[ConvForm, ...] = ("shifts", "columns")
+Conv = nn.Conv1d | nn.Conv2d
+
+
+def split_matrices(
+    row_starts: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, geometry: ConvGeometry
+) -> list[torch.Tensor | None]:
+    """Return one CSR view per kernel offset of a matrix with rows (offset, out channel)."""
+    matrices: list[torch.Tensor | None] = []
+    out = geometry.out_channels
+    for offset in range(geometry.kernel[0] * geometry.kernel[1]):
+        starts = row_starts[offset * out : (offset + 1) * out + 1]
+        begin, end = int(starts[0]), int(starts[-1])
+        if begin == end:
+            matrices.append(None)
+            continue
+        shape = (out, geometry.in_channels)
+        matrices.append(csr_tensor(starts - begin, columns[begin:end], values[begin:end], shape))
+    return matrices
+
+
+def _matrices(
+    row_starts: torch.Tensor,
+    columns: torch.Tensor,
+    values: torch.Tensor,
+    form: str,
+    geometry: ConvGeometry,
+) -> list[torch.Tensor | None]:
+    if form == "shifts":
+        return split_matrices(row_starts, columns, values, geometry)
+    width = geometry.in_channels * geometry.kernel[0] * geometry.kernel[1]
+    return [csr_tensor(row_starts, columns, values, (geometry.out_channels, width))]
+
+
+@torch.library.custom_op("mirrormask::sparse_conv2d", mutates_args=())
+def sparse_conv2d_op(
+    x: torch.Tensor,
+    row_starts: torch.Tensor,
+    columns: torch.Tensor,
+    values: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    form: str,
+    sizes: Sequence[int],
+    padding_mode: str,
+) -> torch.Tensor:
+    """Convolve ``[n, in, h, w]`` with a CSR kernel as one opaque operator."""
+    geometry = ConvGeometry.from_numbers(sizes, padding_mode)
+    matrices = _matrices(row_starts, columns, values, form, geometry)
+    return convolve(x, matrices, bias, geometry)
+
+
+@sparse_conv2d_op.register_fake
+def _(
+    x: torch.Tensor,
+    row_starts: torch.Tensor,
+    columns: torch.Tensor,
+    values: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    form: str,
+    sizes: Sequence[int],
+    padding_mode: str,
+) -> torch.Tensor:
+    geometry = ConvGeometry.from_numbers(sizes, padding_mode)
+    image = geometry.output_size(x.shape[2], x.shape[3])
+    return x.new_empty((x.shape[0], geometry.out_channels, *image))
+
+
+class SparseConv2d(CsrModule):
+    """``nn.Conv2d`` with its kernel in CSR form; for inference on CPU.
+
+    Shapes: input ``[n, in, h, w]`` or ``[in, h, w]``, output ``[n, out, h', w']`` or without n.
+    Strides, padding of every mode, dilation and groups are supported. ``form`` is described in
+    :mod:`mirrormask.deploy.conv_product`.
+
+    Raises:
+        ArgumentError: The kernel is not float32/float64 on the CPU, or the input does not fit.
+
+    Example:
+        >>> import torch
+        >>> dense = torch.nn.Conv2d(8, 4, 3, padding=1, stride=2)
+        >>> _ = dense.weight.data[:, 2:].zero_()
+        >>> x = torch.randn(2, 8, 9, 9)
+        >>> torch.allclose(SparseConv2d.from_conv(dense)(x), dense(x), atol=1e-5)
+        True
+    """
+
+    bias: torch.Tensor | None
+
+    def __init__(
+        self, csr: CsrArrays, bias: torch.Tensor | None, form: ConvForm, geometry: ConvGeometry
+    ) -> None:
+        super().__init__(csr.row_starts, csr.columns, csr.values, csr.shape)
+        if form not in CONV_FORMS:
+            raise ArgumentError(f"form={form!r} is unknown: choose one of {', '.join(CONV_FORMS)}")
+        offsets = geometry.kernel[0] * geometry.kernel[1]
+        tall = (offsets * geometry.out_channels, geometry.in_channels)
+        wide = (geometry.out_channels, offsets * geometry.in_channels)
+        if csr.shape != (tall if form == "shifts" else wide):
+            raise ArgumentError(f"a matrix of shape {csr.shape} is no kernel of form {form!r}")
+        self.register_buffer("bias", None if bias is None else bias.detach())
+        self.form: ConvForm = form
+        self.geometry = geometry
+
+    @classmethod
+    def from_conv(cls, conv: Conv, form: ConvForm = "shifts") -> Self:
+        """Build the sparse twin of a dense layer; its weights are copied.
+
+        Raises:
+            ArgumentError: The weights are not float32 or float64 on the CPU.
+        """
+        geometry = geometry_of(conv)
+        kernel = _ungrouped(conv).permute(2, 3, 0, 1)
+        if form == "shifts":
+            matrix = kernel.reshape(-1, geometry.in_channels)
+        else:
+            matrix = kernel.permute(2, 0, 1, 3).reshape(geometry.out_channels, -1)
+        bias = None if conv.bias is None else conv.bias.detach().clone()
+        return cls(csr_of_matrix(matrix), bias, form, geometry)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the convolution of ``x``; no gradient flows."""
+        if x.ndim not in (3, 4) or x.shape[-3] != self.geometry.in_channels:
+            raise ArgumentError(
+                f"an input of shape {list(x.shape)} does not have the "
+                f"{self.geometry.in_channels} channels of this layer"
+            )
+        images = x if x.ndim == 4 else x[None]
+        out = self._convolve(images)
+        return out if x.ndim == 4 else out[0]
+
+    def _convolve(self, images: torch.Tensor) -> torch.Tensor:
+        geometry = self.geometry
+        if torch.compiler.is_compiling():
+            return sparse_conv2d_op(
+                images,
+                self.row_starts,
+                self.columns,
+                self.values,
+                self.bias,
+                form=self.form,
+                sizes=geometry.numbers(),
+                padding_mode=geometry.padding_mode,
+            )
+        with torch.no_grad():
+            matrices: list[torch.Tensor | None] = self.made()
+            return convolve(images, matrices, self.bias, geometry)
+
+    def make(self) -> list[torch.Tensor | None]:
+        """Build the CSR tensors, one a kernel offset or one in all."""
+        return _matrices(self.row_starts, self.columns, self.values, self.form, self.geometry)
+
+    def dense_kernel(self) -> torch.Tensor:
+        """Return the kernel ``[out, in, kh, kw]``, groups written out as zeros."""
+        geometry = self.geometry
+        if self.form == "shifts":
+            sizes = (*geometry.kernel, geometry.out_channels, geometry.in_channels)
+            return self.dense_matrix().reshape(sizes).permute(2, 3, 0, 1).contiguous()
+        sizes = (geometry.out_channels, *geometry.kernel, geometry.in_channels)
+        return self.dense_matrix().reshape(sizes).permute(0, 3, 1, 2).contiguous()
+
+    def extra_repr(self) -> str:
+        """Describe sizes and sparsity."""
+        geometry = self.geometry
+        return (
+            f"{geometry.in_channels}, {geometry.out_channels}, kernel_size={geometry.kernel}, "
+            f"stride={geometry.stride}, {self.nonzeros} weights, form={self.form!r}"
+        )
+
+
+class SparseConv1d(SparseConv2d):
+    """``nn.Conv1d`` with its kernel in CSR form: a 2-D convolution of images one pixel high.
+
+    Shapes: input ``[n, in, w]`` or ``[in, w]``, output ``[n, out, w']`` or without n.
+
+    Example:
+        >>> import torch
+        >>> dense = torch.nn.Conv1d(8, 4, 5, dilation=2)
+        >>> x = torch.randn(2, 8, 20)
+        >>> torch.allclose(SparseConv1d.from_conv(dense)(x), dense(x), atol=1e-5)
+        True
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the convolution of ``x``; no gradient flows."""
+        if x.ndim not in (2, 3) or x.shape[-2] != self.geometry.in_channels:
+            raise ArgumentError(
+                f"an input of shape {list(x.shape)} does not have the "
+                f"{self.geometry.in_channels} channels of this layer"
+            )
+        lines = x if x.ndim == 3 else x[None]
+        out = self._convolve(lines[:, :, None, :])[:, :, 0, :]
+        return out if x.ndim == 3 else out[0]
+
+
+def geometry_of(conv: Conv) -> ConvGeometry:
+    """Return the sizes of a dense convolution as those of a 2-D one."""
+    one = (1,) * (2 - len(conv.kernel_size))
+    padding = [0, 0, 0, 0]
+    # Torch keeps exactly what F.pad needs here, also for "same" with its uneven sides.
+    reversed_twice = conv._reversed_padding_repeated_twice
+    padding[: len(reversed_twice)] = reversed_twice
+    kernel, stride, dilation = (
+        cast(tuple[int, int], (*one, *sizes))
+        for sizes in (conv.kernel_size, conv.stride, conv.dilation)
+    )
+    return ConvGeometry(
+        out_channels=conv.out_channels,
+        in_channels=conv.in_channels,
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        padding=(padding[0], padding[1], padding[2], padding[3]),
+        padding_mode=conv.padding_mode,
+    )
+
+
+def _ungrouped(conv: Conv) -> torch.Tensor:
+    """Return the kernel ``[out, in, kh, kw]`` of the equal convolution without groups."""
+    weight = conv.weight.detach()
+    weight = weight[:, :, None] if weight.ndim == 3 else weight
+    if conv.groups == 1:
+        return weight
+    out, width = weight.shape[0] // conv.groups, weight.shape[1]
+    full = weight.new_zeros((weight.shape[0], conv.in_channels, *weight.shape[2:]))
+    for group in range(conv.groups):
+        rows = slice(group * out, (group + 1) * out)
+        full[rows, group * width : (group + 1) * width] = weight[rows]
+    return full

@@ -1,0 +1,159 @@
+"""A linear layer that multiplies only with the weights that are not zero."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+from torch import nn
+
+from mirrormask.deploy.csr import CSR_DTYPES, CsrModule, csr_tensor, dense_to_csr
+from mirrormask.deploy.decode import CsrArrays
+from mirrormask.errors import ArgumentError
+
+OutputLayout = Literal["rows", "columns"]
+# Below this many rows one product per row beats the matrix product, whose kernel needs columns.
+_MAX_VECTOR_ROWS = 2
+
+
+def multiply(matrix: torch.Tensor, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Return ``x @ matrix.T + bias`` for ``x`` of shape ``[n, in]``, stored column by column."""
+    if x.shape[0] == 1:
+        vector = x[0]
+        if bias is None:
+            return torch.mv(matrix, vector)[None]
+        return torch.addmv(bias, matrix, vector)[None]
+    if x.shape[0] <= _MAX_VECTOR_ROWS and x.shape[0] > 0:
+        return torch.cat([multiply(matrix, row[None], bias) for row in x])
+    columns = x.t().contiguous()
+    if bias is None:
+        return torch.mm(matrix, columns).t()
+    return torch.addmm(bias[:, None], matrix, columns).t()
+
+
+@torch.library.custom_op("mirrormask::sparse_linear", mutates_args=())
+def sparse_linear_op(
+    x: torch.Tensor,
+    row_starts: torch.Tensor,
+    columns: torch.Tensor,
+    values: torch.Tensor,
+    bias: torch.Tensor | None,
+) -> torch.Tensor:
+    """Multiply rows ``[n, in]`` with a CSR matrix ``[out, in]`` as one opaque operator."""
+    matrix = csr_tensor(row_starts, columns, values, (row_starts.numel() - 1, x.shape[1]))
+    return multiply(matrix, x, bias).contiguous()
+
+
+@sparse_linear_op.register_fake
+def _(
+    x: torch.Tensor,
+    row_starts: torch.Tensor,
+    columns: torch.Tensor,
+    values: torch.Tensor,
+    bias: torch.Tensor | None,
+) -> torch.Tensor:
+    return x.new_empty((x.shape[0], row_starts.shape[0] - 1))
+
+
+class SparseLinear(CsrModule):
+    """``y = x W^T + b`` with W in CSR form; for inference on CPU.
+
+    Shapes: input ``[..., in_features]``, output ``[..., out_features]``. ``output_layout`` is
+    ``"rows"`` for an ordinary contiguous result; ``"columns"`` leaves it as the transposed view
+    that the product gave, which saves a copy where the next layer is sparse too.
+
+    Raises:
+        ArgumentError: The arrays are no CSR matrix, or the input has another width.
+
+    Example:
+        >>> import torch
+        >>> dense = torch.nn.Linear(4, 3)
+        >>> _ = dense.weight.data[:, 1:].zero_()
+        >>> layer = SparseLinear.from_linear(dense)
+        >>> x = torch.randn(2, 4)
+        >>> layer.nonzeros, torch.allclose(layer(x), dense(x), atol=1e-6)
+        (3, True)
+    """
+
+    bias: torch.Tensor | None
+
+    def __init__(self, csr: CsrArrays, bias: torch.Tensor | None = None) -> None:
+        super().__init__(csr.row_starts, csr.columns, csr.values, csr.shape)
+        self.out_features, self.in_features = csr.shape
+        if bias is not None and (
+            bias.shape != (self.out_features,) or bias.dtype != csr.values.dtype
+        ):
+            raise ArgumentError(
+                f"a bias of shape {list(bias.shape)} and type {bias.dtype} does not fit "
+                f"{self.out_features} outputs of type {csr.values.dtype}"
+            )
+        self.register_buffer("bias", None if bias is None else bias.detach())
+        self.output_layout: OutputLayout = "rows"
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear) -> Self:
+        """Build the sparse twin of a dense layer; its weights are copied.
+
+        Raises:
+            ArgumentError: The weights are not float32 or float64 on the CPU.
+        """
+        bias = None if linear.bias is None else linear.bias.detach().clone()
+        return cls(csr_of_matrix(linear.weight.detach()), bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``x W^T + b``; no gradient flows."""
+        if x.shape[-1] != self.in_features:
+            raise ArgumentError(
+                f"the input has {x.shape[-1]} features, this layer takes {self.in_features}"
+            )
+        rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
+        out: torch.Tensor
+        if torch.compiler.is_compiling():
+            out = sparse_linear_op(rows, self.row_starts, self.columns, self.values, self.bias)
+        else:
+            with torch.no_grad():
+                out = multiply(self.made(), rows, self.bias)
+                if self.output_layout == "rows":
+                    out = out.contiguous()
+        return out if x.ndim == 2 else out.reshape(*x.shape[:-1], self.out_features)
+
+    def to_dense(self) -> nn.Linear:
+        """Return the ordinary layer with the same weights."""
+        linear = nn.Linear(
+            self.in_features,
+            self.out_features,
+            bias=self.bias is not None,
+            dtype=self.values.dtype,
+        )
+        with torch.no_grad():
+            linear.weight.copy_(self.dense_matrix())
+            if self.bias is not None:
+                linear.bias.copy_(self.bias)
+        return linear.requires_grad_(False)
+
+    def extra_repr(self) -> str:
+        """Describe sizes and sparsity."""
+        share = 1.0 - self.nonzeros / max(1, self.in_features * self.out_features)
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, {share:.2%} zeros"
+        )
+
+
+def csr_of_matrix(matrix: torch.Tensor) -> CsrArrays:
+    """Return the CSR form of a dense CPU matrix ``[rows, columns]``.
+
+    Raises:
+        ArgumentError: The matrix is not two-dimensional float32 or float64 on the CPU.
+    """
+    if matrix.ndim != 2 or matrix.dtype not in CSR_DTYPES or matrix.device.type != "cpu":
+        raise ArgumentError(
+            f"a {matrix.dtype} tensor of shape {list(matrix.shape)} on {matrix.device} has no "
+            "sparse layer: use float32 or float64 matrices on the CPU"
+        )
+    starts, columns, values = dense_to_csr(matrix)
+    return CsrArrays(
+        row_starts=starts,
+        columns=columns,
+        values=values,
+        shape=(matrix.shape[0], matrix.shape[1]),
+    )

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import mirrormask as mm
 from mirrormask.geometry import Factors
-from mirrormask.pressure import Constant, Pressure, PressureState
+from mirrormask.pressure import Clock, Constant, Pressure, PressureState
 
 
 class Wave(Pressure):
@@ -20,8 +20,8 @@ class Wave(Pressure):
     def start(self, l1: float) -> PressureState:
         return {}
 
-    def alpha(self, state: PressureState, step: int, steps: int) -> float:
-        return 1e-3 * (1 + step % 7) / 7
+    def alpha(self, state: PressureState, clock: Clock) -> float:
+        return 1e-3 * (1 + clock.step % 7) / 7
 
 
 class Parametrised(nn.Module):

@@ -18,7 +18,7 @@ from mirrormask.optimizer.base_step import BaseStep, check_base
 from mirrormask.optimizer.finish import count_flops, count_zeros, has_batchnorm, refresh_batchnorm
 from mirrormask.optimizer.latent_weight import LatentWeight, mask_buffers
 from mirrormask.optimizer.recipe import Recipe
-from mirrormask.pressure import PressureState, TrainingSignal
+from mirrormask.pressure import Clock, PressureState, TrainingSignal
 from mirrormask.report import SparsityReport
 from mirrormask.selection import Target
 
@@ -89,8 +89,7 @@ class SparseOptimizer(Optimizer):
     @property
     def alpha(self) -> float:
         """Strength of the next step; at a constant value an L1 penalty of weight 2 * alpha."""
-        step = min(self.steps_done, self.steps - 1)
-        return self.recipe.pressure.alpha(self.pressure_state, step, self.steps)
+        return self.recipe.pressure.alpha(self.pressure_state, self._clock())
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -244,6 +243,13 @@ class SparseOptimizer(Optimizer):
                 self.base.state.pop(slot, None)
             weight.latents, weight.slots = {}, {}
 
+    def _clock(self) -> Clock:
+        return Clock(
+            step=self.steps_done,
+            steps=self.steps,
+            rate=self._base_step.budget(self._first_group(), 1.0),
+        )
+
     def _first_group(self) -> dict[str, Any]:
         return next(g for g in self.param_groups if any(p in self.weights for p in g["params"]))
 
@@ -262,13 +268,12 @@ class SparseOptimizer(Optimizer):
 
     def _measure(self) -> None:
         pressure = self.recipe.pressure
-        if not pressure.measures_at(self.steps_done, self.steps):
+        clock = self._clock()
+        if not pressure.measures_at(clock):
             return
         if self._pending is not None:
             measured = [float(value) for value in self._pending]
-            self.pressure_state = pressure.react(
-                self.pressure_state, measured, self.steps_done, self.steps
-            )
+            self.pressure_state = pressure.react(self.pressure_state, measured, clock)
         live = [w for w in self.weights.values() if w.parameter.grad is not None]
         if live:
             device = pressure.measure(

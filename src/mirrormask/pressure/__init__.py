@@ -2,6 +2,7 @@
 
 from mirrormask.pressure.algorithm1 import Algorithm1 as Algorithm1
 from mirrormask.pressure.base import Application as Application
+from mirrormask.pressure.base import Clock as Clock
 from mirrormask.pressure.base import Constant as Constant
 from mirrormask.pressure.base import NoPressure as NoPressure
 from mirrormask.pressure.base import Pressure as Pressure

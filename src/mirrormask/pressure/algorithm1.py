@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mirrormask.errors import ArgumentError
-from mirrormask.pressure.base import Pressure, PressureState, TrainingSignal, check_strength
+from mirrormask.pressure.base import Clock, Pressure, PressureState, TrainingSignal, check_strength
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Algorithm1(Pressure):
         >>> for step, accuracy in [(1, 0.5), (2, 0.6), (3, 0.7), (4, 0.8)]:
         ...     signal = TrainingSignal(accuracy=accuracy, l1=50.0, step=step)
         ...     state = rule.observe(state, signal, steps=4)
-        ...     print(rule.alpha(state, step, 4))
+        ...     print(rule.alpha(state, Clock(step=step, steps=4, rate=0.1)))
         0.0002
         0.0004
         0.0002
@@ -66,7 +66,7 @@ class Algorithm1(Pressure):
         floor = self.floor * l1 if self.floor_unit == "start" else self.floor
         return {"exponent": 0.0, "accuracy": -math.inf, "floor": floor}
 
-    def alpha(self, state: PressureState, step: int, steps: int) -> float:
+    def alpha(self, state: PressureState, clock: Clock) -> float:
         """Return ``alpha_init * delta**exponent``: exact, since the exponent is whole."""
         return self.alpha_init * math.pow(self.delta, state["exponent"])
 

@@ -18,6 +18,25 @@ PressureState = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Where in the run a step is.
+
+    Attributes:
+        step: Number of the step, from 0.
+        steps: Optimizer steps in the whole run.
+        rate: Budget that a unit of alpha spends in this step: learning rate times momentum gain.
+    """
+
+    step: int
+    steps: int
+    rate: float
+
+    def before(self, fraction: float) -> bool:
+        """Return whether this step lies in the first ``fraction`` of the run."""
+        return self.step < fraction * self.steps
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingSignal:
     """What a training loop tells at the end of an epoch.
 
@@ -58,11 +77,11 @@ class Pressure(ABC):
         """Return the state before the first step, given the sum of ``|x|`` at the start."""
 
     @abstractmethod
-    def alpha(self, state: PressureState, step: int, steps: int) -> float:
-        """Return the strength for step number ``step`` (from 0) of ``steps``."""
+    def alpha(self, state: PressureState, clock: Clock) -> float:
+        """Return the strength for a step."""
 
-    def measures_at(self, step: int, steps: int) -> bool:
-        """Return whether :meth:`measure` is wanted in step number ``step``."""
+    def measures_at(self, clock: Clock) -> bool:
+        """Return whether :meth:`measure` is wanted in a step."""
         return False
 
     def measure(
@@ -71,13 +90,7 @@ class Pressure(ABC):
         """Return what the feedback needs as one 1-d tensor on the device, without a sync."""
         raise LookupError(f"{type(self).__name__} measures nothing.")
 
-    def react(
-        self,
-        state: PressureState,
-        measured: Sequence[float],
-        step: int,
-        steps: int,
-    ) -> PressureState:
+    def react(self, state: PressureState, measured: Sequence[float], clock: Clock) -> PressureState:
         """Return the state after a measurement of an earlier step has arrived on the host."""
         return state
 
@@ -94,7 +107,7 @@ class NoPressure(Pressure):
         """Return an empty state."""
         return {}
 
-    def alpha(self, state: PressureState, step: int, steps: int) -> float:
+    def alpha(self, state: PressureState, clock: Clock) -> float:
         """Return 0."""
         return 0.0
 
@@ -109,7 +122,8 @@ class Constant(Pressure):
 
     Example:
         >>> pressure = Constant(alpha_value=1e-4, until=0.5)
-        >>> [pressure.alpha(pressure.start(1.0), step, 4) for step in range(4)]
+        >>> clocks = [Clock(step=step, steps=4, rate=0.1) for step in range(4)]
+        >>> [pressure.alpha(pressure.start(1.0), clock) for clock in clocks]
         [0.0001, 0.0001, 0.0, 0.0]
     """
 
@@ -125,9 +139,9 @@ class Constant(Pressure):
         """Return an empty state."""
         return {}
 
-    def alpha(self, state: PressureState, step: int, steps: int) -> float:
+    def alpha(self, state: PressureState, clock: Clock) -> float:
         """Return the strength, or 0 once ``until`` has passed."""
-        return self.alpha_value if step < self.until * steps else 0.0
+        return self.alpha_value if clock.before(self.until) else 0.0
 
 
 def check_strength(name: str, value: float) -> None:

@@ -11,35 +11,41 @@ from torch import Tensor
 
 from mirrormask.errors import ArgumentError
 from mirrormask.masking import zeros_asked
-from mirrormask.pressure.base import Pressure, PressureState, check_fraction
+from mirrormask.pressure.base import Clock, Pressure, PressureState, check_fraction
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeekTarget(Pressure):
     """Feedback on the tail: the share of ``sum |x|`` held by the weights that will be cut.
 
-    The tail falls along a straight line in its logarithm, from what it is at the start to ``tail``
-    at the fraction ``until`` of the run. Every ``every``-th part of the way the strength is
-    multiplied by ``exp(gain * error)``, where the error is the clipped logarithm of tail over
-    line; it starts from ``kick`` times the mean absolute gradient, below which a weight decays. A
-    measurement is used one interval later, so no step waits for the device.
+    The strength is set as a pace, the budget ``A`` spent per unit of the run, so that it means the
+    same at any learning rate: ``alpha = pace / (rate * steps * until)``. The pace starts at
+    ``budget`` and is bounded by ``budget / slack`` and ``budget * slack``, so the weights that
+    nothing holds decay by ``exp(-4 A)`` with ``A`` inside these bounds, whatever the feedback does.
+    The tail is to fall along a straight line in its logarithm, from what it is at the start to
+    ``tail`` at the fraction ``until`` of the run: above the line the pace rises, below it falls,
+    by ``exp(gain * error)`` at each measurement, the error a logarithm clipped to ±1. A measurement
+    is used one interval later, so no step waits for the device. With nothing to cut there is no
+    tail, and no pressure after the first interval.
 
     Args:
+        budget: Budget A at an unchanged pace.
+        slack: Factor by which the pace may leave ``budget``, at least 1.
         tail: Share of the tail when the pressure ends, in (0, 1).
         until: Fraction of the run after which the pressure is off, in (0, 1].
         intervals: Number of measurements up to ``until``.
-        gain: How sharply the strength reacts.
-        kick: First strength over half the mean absolute gradient.
+        gain: How sharply the pace reacts.
 
     Raises:
         ArgumentError: If an argument is outside its domain.
     """
 
+    budget: float = 1.0
+    slack: float = 4.0
     tail: float = 0.05
     until: float = 0.5
     intervals: int = 100
-    gain: float = 0.3
-    kick: float = 0.1
+    gain: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,50 +54,53 @@ class SeekTarget(Pressure):
             raise ArgumentError(f"tail={self.tail} is not a share: use a number in (0, 1).")
         if self.intervals < 1:
             raise ArgumentError(f"intervals={self.intervals} is too few: use at least 1.")
-        for name in ("gain", "kick"):
+        if not (math.isfinite(self.slack) and self.slack >= 1):
+            raise ArgumentError(f"slack={self.slack} leaves no room: use a number >= 1.")
+        for name in ("budget", "gain"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ArgumentError(f"{name}={getattr(self, name)} must be positive and finite.")
 
     def start(self, l1: float) -> PressureState:
-        """Return no strength: the first comes with the first measurement."""
-        return {"alpha": 0.0, "first_tail": 0.0}
+        """Return the pace before any feedback."""
+        return {"pace": self.budget, "first_tail": 0.0}
 
-    def alpha(self, state: PressureState, step: int, steps: int) -> float:
-        """Return the strength found so far, or 0 once ``until`` has passed."""
-        return state["alpha"] if step < self.until * steps else 0.0
+    def alpha(self, state: PressureState, clock: Clock) -> float:
+        """Return the strength that keeps the pace, or 0 once ``until`` has passed."""
+        if not clock.before(self.until) or clock.rate <= 0:
+            return 0.0
+        return state["pace"] / (clock.rate * clock.steps * self.until)
 
-    def measures_at(self, step: int, steps: int) -> bool:
+    def measures_at(self, clock: Clock) -> bool:
         """Return True at ``intervals`` evenly spaced steps before ``until``."""
-        every = max(1, round(self.until * steps / self.intervals))
-        return step % every == 0 and step < self.until * steps
+        every = max(1, round(self.until * clock.steps / self.intervals))
+        return clock.step % every == 0 and clock.before(self.until)
 
     def measure(
         self, weights: Sequence[Tensor], grads: Sequence[Tensor], sparsity: float
     ) -> Tensor:
-        """Return the share of the tail and the mean absolute gradient."""
+        """Return the share of the tail."""
         flat = torch.cat([weight.flatten() for weight in weights]).abs_()
-        count = zeros_asked(sparsity, flat.numel())
         total = flat.sum(dtype=torch.float64)
+        count = zeros_asked(sparsity, flat.numel())
         if count == 0:
-            share = torch.zeros_like(total)
-        else:
-            threshold = flat.kthvalue(count).values
-            below = flat < threshold
-            tied = (count - below.sum()) * threshold.double()
-            share = ((flat * below).sum(dtype=torch.float64) + tied) / total
-        mean = torch.cat([grad.flatten() for grad in grads]).abs_().mean(dtype=torch.float64)
-        return torch.stack((share, mean))
+            return torch.zeros(1, dtype=torch.float64, device=flat.device)
+        threshold = flat.kthvalue(count).values
+        below = flat < threshold
+        tied = (count - below.sum()) * threshold.double()
+        return (((flat * below).sum(dtype=torch.float64) + tied) / total).unsqueeze(0)
 
-    def react(
-        self, state: PressureState, measured: Sequence[float], step: int, steps: int
-    ) -> PressureState:
-        """Return the state with the strength moved towards the line."""
-        share, gradient = measured
-        if not (share > 0 and math.isfinite(share) and math.isfinite(gradient)):
+    def react(self, state: PressureState, measured: Sequence[float], clock: Clock) -> PressureState:
+        """Return the state with the pace moved towards the line."""
+        share = measured[0]
+        if not math.isfinite(share):
             return state
+        if share == 0.0:
+            return state | {"pace": 0.0}
         if state["first_tail"] == 0.0:
-            return {"alpha": self.kick * gradient / 2, "first_tail": share}
+            return state | {"first_tail": share}
         first, last = math.log(state["first_tail"]), math.log(self.tail)
-        line = first + (last - first) * min(1.0, step / (self.until * steps))
+        line = first + (last - first) * min(1.0, clock.step / (self.until * clock.steps))
         error = min(1.0, max(-1.0, math.log(share) - line))
-        return state | {"alpha": state["alpha"] * math.exp(self.gain * error)}
+        pace = state["pace"] * math.exp(self.gain * error)
+        pace = min(self.budget * self.slack, max(self.budget / self.slack, pace))
+        return state | {"pace": pace}

@@ -1,0 +1,129 @@
+"""One training run as Lightning sees it: the module, its optimizer and its schedule."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import mirrormask as mm
+from mirrormask.errors import NonFiniteError
+
+
+def warmup_cosine(step: int, steps: int, warmup: float = 0.1) -> float:
+    """Return the factor on the learning rate: a linear rise, then half a cosine down to 0.
+
+    Example:
+        >>> [round(warmup_cosine(step, 10), 3) for step in (0, 1, 5, 9)]
+        [1.0, 1.0, 0.587, 0.03]
+    """
+    rise = max(1, round(warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+class Classification(LightningModule):
+    """Trains a classifier with SGD, dense or through :func:`mirrormask.sparsify`.
+
+    Args:
+        model: Gives class scores.
+        steps: Optimizer steps in the whole run.
+        lr: Peak learning rate.
+        momentum: Of SGD.
+        weight_decay: L2 of SGD; sparse methods switch it off where it would be a second penalty.
+        method: A registered method, or None for dense training.
+        sparsity: Fraction of zeros, if there is a method.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        steps: int,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        method: str | None,
+        sparsity: float,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.steps = steps
+        self.lr = lr
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.method = method
+        self.sparsity = sparsity
+        self.sparse_optimizer: mm.SparseOptimizer | None = None
+        self._hits = torch.zeros((), dtype=torch.int64)
+        self._seen = 0
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the optimizer and its schedule by the step."""
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        plain = [p for p in self.model.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(
+            groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+        if self.method is not None:
+            if not mm.METHODS[self.method].recipe.geometry.keeps_weight_decay:
+                groups[0]["weight_decay"] = 0.0
+                optimizer = torch.optim.SGD(
+                    groups, lr=self.lr, momentum=self.momentum, weight_decay=0.0
+                )
+            self.sparse_optimizer = mm.sparsify(
+                optimizer, self.model, sparsity=self.sparsity, steps=self.steps, method=self.method
+            )
+            optimizer = self.sparse_optimizer
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, self.steps)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the cross-entropy of a batch."""
+        images, labels = batch
+        scores = self.model(images)
+        loss = F.cross_entropy(scores, labels)
+        if not torch.isfinite(loss):
+            raise NonFiniteError(
+                f"The loss became {loss.item()} in step {self.global_step + 1}: lower lr={self.lr}; "
+                "the last checkpoint is as it was."
+            )
+        self._hits += (scores.argmax(1) == labels).sum().cpu()
+        self._seen += len(labels)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Count training hits anew."""
+        self._hits.zero_()
+        self._seen = 0
+
+    def on_train_epoch_end(self) -> None:
+        """Tell the pressure how the epoch went."""
+        accuracy = self.train_accuracy()
+        self.log("train_accuracy", accuracy)
+        if self.sparse_optimizer is not None:
+            self.sparse_optimizer.observe(accuracy)
+
+    def train_accuracy(self) -> float:
+        """Return the accuracy over the batches of the epoch so far, each before its step."""
+        return int(self._hits) / max(1, self._seen)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Log the accuracy on held-out images."""
+        images, labels = batch
+        scores = self.model(images)
+        hits = (scores.argmax(1) == labels).float().mean()
+        self.log("val_accuracy", hits, prog_bar=True, batch_size=len(labels))
+        self.log("val_loss", F.cross_entropy(scores, labels), batch_size=len(labels))

@@ -143,6 +143,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_only(small, saved, tmp_p
         (lambda a: a.update(train_jpeg=a["train_jpeg"][:-1]), "offsets that do not fit"),
         (lambda a: a.update(train_offsets=a["train_offsets"][::-1]), "offsets that do not fit"),
         (lambda a: a.update(train_offsets=a["train_offsets"] + 1), "offsets that do not fit"),
+        (lambda a: a["train_offsets"].__setitem__(0, 1), "offsets that do not fit"),
         (lambda a: a.update(train_offsets=a["train_offsets"][:1]), "bytes and their offsets"),
         (lambda a: a.update(train_offsets=a["train_offsets"] * 1.0), "bytes and their offsets"),
         (lambda a: a.update(train_labels=a["train_labels"][:-1]), "6 training images but 5 labels"),

@@ -106,10 +106,11 @@ class GradualCubic(Masking):
     def cut_after(self, step: int, steps: int, sparsity: float) -> float | None:
         """Return the ramp's sparsity on the steps of its grid."""
         first, last = self.begin * steps, max(1, round(self.end * steps))
-        if step > last or step <= first:
-            return None
+        # A ramp shorter than one step has no step inside, and still has to arrive.
         if step == last:
             return sparsity
+        if step > last or step <= first:
+            return None
         # The grid may be finer than the steps: cut whenever one or more of its points went by.
         spacing = (last - first) / self.cuts
         if int((step - first) / spacing) == int((step - 1 - first) / spacing):

@@ -51,12 +51,13 @@ class Strength:
             alpha: At least 0.
             learning_rates: One rate a step, at least one of them positive.
             momentum: Of the base optimizer, in [0, 1).
-            beta: Balance at the start.
+            beta: Balance at the start, positive.
 
         Raises:
             ArgumentError: If an argument is outside its domain.
         """
         check_strength("alpha", alpha)
+        _check_balance(beta)
         budget = alpha * _time(learning_rates, momentum)
         return cls(alpha=alpha, budget=budget, scale=beta / 2 * math.exp(-4 * budget))
 
@@ -71,6 +72,7 @@ class Strength:
     ) -> Strength:
         """Return the strength that spends this budget; arguments as :meth:`from_alpha`."""
         check_strength("budget", budget)
+        _check_balance(beta)
         alpha = budget / _time(learning_rates, momentum)
         return cls(alpha=alpha, budget=budget, scale=beta / 2 * math.exp(-4 * budget))
 
@@ -84,6 +86,7 @@ class Strength:
         beta: float = 1.0,
     ) -> Strength:
         """Return the strength that ends at this scale; arguments as :meth:`from_alpha`."""
+        _check_balance(beta)
         if not 0 < scale <= beta / 2:
             raise ArgumentError(
                 f"scale={scale} cannot be reached from beta={beta}: use a number in "
@@ -91,6 +94,13 @@ class Strength:
             )
         budget = math.log(beta / 2 / scale) / 4
         return cls.from_budget(budget, learning_rates, momentum=momentum, beta=beta)
+
+
+def _check_balance(beta: float) -> None:
+    if not (math.isfinite(beta) and beta > 0):
+        raise ArgumentError(
+            f"beta={beta} is not a balance with a scale: use a finite number > 0, such as 1.0."
+        )
 
 
 def _time(learning_rates: Sequence[float], momentum: float) -> float:

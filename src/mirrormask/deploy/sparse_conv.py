@@ -7,6 +7,7 @@ from typing import Literal, Self, cast
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from mirrormask.deploy.conv_product import ConvGeometry, convolve
 from mirrormask.deploy.csr import CsrModule, csr_tensor
@@ -150,7 +151,7 @@ class SparseConv2d(CsrModule):
     def _convolve(self, images: torch.Tensor) -> torch.Tensor:
         geometry = self.geometry
         if torch.compiler.is_compiling():
-            return sparse_conv2d_op(
+            opaque: torch.Tensor = sparse_conv2d_op(
                 images,
                 self.row_starts,
                 self.columns,
@@ -160,6 +161,7 @@ class SparseConv2d(CsrModule):
                 sizes=geometry.numbers(),
                 padding_mode=geometry.padding_mode,
             )
+            return opaque
         with torch.no_grad():
             matrices: list[torch.Tensor | None] = self.made()
             return convolve(images, matrices, self.bias, geometry)
@@ -176,6 +178,25 @@ class SparseConv2d(CsrModule):
             return self.dense_matrix().reshape(sizes).permute(2, 3, 0, 1).contiguous()
         sizes = (geometry.out_channels, *geometry.kernel, geometry.in_channels)
         return self.dense_matrix().reshape(sizes).permute(0, 3, 1, 2).contiguous()
+
+    def to_dense(self) -> nn.Module:
+        """Return an ordinary layer that computes the same; groups are written out as zeros."""
+        geometry = self.geometry
+        mode = "constant" if geometry.padding_mode == "zeros" else geometry.padding_mode
+        conv = nn.Conv2d(
+            geometry.in_channels,
+            geometry.out_channels,
+            geometry.kernel,
+            stride=geometry.stride,
+            dilation=geometry.dilation,
+            bias=self.bias is not None,
+            dtype=self.values.dtype,
+        )
+        with torch.no_grad():
+            conv.weight.copy_(self.dense_kernel())
+            if self.bias is not None and conv.bias is not None:
+                conv.bias.copy_(self.bias)
+        return nn.Sequential(_Pad(geometry.padding, mode), conv).requires_grad_(False)
 
     def extra_repr(self) -> str:
         """Describe sizes and sparsity."""
@@ -209,6 +230,33 @@ class SparseConv1d(SparseConv2d):
         lines = x if x.ndim == 3 else x[None]
         out = self._convolve(lines[:, :, None, :])[:, :, 0, :]
         return out if x.ndim == 3 else out[0]
+
+    def to_dense(self) -> nn.Module:
+        """Return an ordinary layer that computes the same; groups are written out as zeros."""
+        return _AsImages(super().to_dense())
+
+
+class _Pad(nn.Module):
+    """Padding of each side on its own, which ``nn.Conv2d`` cannot express."""
+
+    def __init__(self, sides: Sequence[int], mode: str) -> None:
+        super().__init__()
+        self.sides, self.mode = list(sides), mode
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return pad(x, self.sides, mode=self.mode) if any(self.sides) else x
+
+
+class _AsImages(nn.Module):
+    """Run a 2-D layer on lines."""
+
+    def __init__(self, images: nn.Module) -> None:
+        super().__init__()
+        self.images = images
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.images(x[..., None, :])
+        return out[..., 0, :]
 
 
 def geometry_of(conv: Conv) -> ConvGeometry:

@@ -1,0 +1,327 @@
+"""Make a model with zeros fast where it runs, by measurement; leave it alone where that fails."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from mirrormask.deploy.attention import open_attention
+from mirrormask.deploy.candidates import (
+    forms_of,
+    layer_inputs,
+    measure_layers,
+    refusal,
+    sparse_twin,
+)
+from mirrormask.deploy.dead_channels import remove_dead_channels
+from mirrormask.deploy.fold import fold_batch_norms
+from mirrormask.deploy.layouts import link_layouts
+from mirrormask.deploy.model_graph import replace_module, share_copy, storage_bytes, trace
+from mirrormask.deploy.outputs import output_error
+from mirrormask.deploy.speed_report import LayerSpeed, Plan, SpeedReport
+from mirrormask.deploy.timing import Timings, interleave, machine
+from mirrormask.errors import ArgumentError
+
+Inputs = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
+_MIN_GAIN = 1.03
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """How carefully to compile.
+
+    ``tolerance``: largest difference to the dense outputs, over their largest value.
+    ``min_sparsity``: layers with a smaller share of zeros are not even timed.
+    ``layer_rounds`` and ``net_rounds``: interleaved rounds per layer and for the whole net.
+    """
+
+    tolerance: float = 1e-4
+    min_sparsity: float = 0.5
+    layer_rounds: int = 11
+    net_rounds: int = 31
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < 1:
+            raise ArgumentError(f"tolerance={self.tolerance} must lie between 0 and 1")
+        if not 0 <= self.min_sparsity <= 1:
+            raise ArgumentError(f"min_sparsity={self.min_sparsity} must lie between 0 and 1")
+        if self.layer_rounds < 7 or self.net_rounds < 7:
+            raise ArgumentError(
+                f"layer_rounds={self.layer_rounds}, net_rounds={self.net_rounds}: give 7 or more"
+            )
+
+
+@dataclass
+class _Job:
+    """A model on its way: the dense reference, the rewritten copy and what is known of them."""
+
+    dense: nn.Module
+    rewritten: nn.Module
+    inputs: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    expected: object
+    notes: list[str]
+
+    def run(self, model: nn.Module) -> object:
+        with torch.inference_mode():
+            return model(*self.inputs, **self.keywords)
+
+    def error(self, model: nn.Module) -> float:
+        return output_error(self.run(model), self.expected)
+
+
+def compile(
+    model: nn.Module,
+    example_inputs: Inputs,
+    *,
+    plan: Plan | None = None,
+    options: CompileOptions | None = None,
+) -> nn.Module:
+    """Return a copy of a model that is as fast as its zeros allow on this machine.
+
+    BatchNorm is folded, channels that sparsity left dead are removed, each layer is timed dense
+    against sparse on the input that it really gets, with the present number of threads, and the
+    faster is kept. The outputs are compared with the dense model's, and the whole net is timed
+    against it once more: if it is not faster, the copy that comes back is the dense model.
+
+    Args:
+        model: A plain model on the CPU; it is not changed.
+        example_inputs: A tensor, a tuple of arguments or a mapping of keyword arguments, of the
+            batch size to be fast at.
+        plan: ``speed_report.plan`` of an earlier call; layers are then not timed again.
+        options: Tolerance and care of the measurement.
+
+    Returns:
+        A model of the same class in evaluation mode, without gradients, whose attribute
+        ``speed_report`` is a :class:`SpeedReport`.
+
+    Raises:
+        ArgumentError: The model does not run on the example, is not on the CPU, or does not have
+            the layers that the plan names.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU())
+        >>> fast = compile(net, torch.randn(1, 64))
+        >>> fast.speed_report.layers[0].choice, fast.speed_report.max_error < 1e-4
+        ('dense', True)
+    """
+    options = options or CompileOptions()
+    job = _start(model, example_inputs)
+    if plan is None or plan.rewrite:
+        _rewrite(job, options)
+    opened = share_copy(job.rewritten)
+    open_attention(opened, min_sparsity=options.min_sparsity)
+    given, _ = layer_inputs(opened, job.inputs, job.keywords)
+    if plan is None:
+        costs = measure_layers(
+            opened,
+            given,
+            min_sparsity=options.min_sparsity,
+            rounds=options.layer_rounds,
+        )
+        layers = [LayerSpeed.choose(cost) for cost in costs]
+    else:
+        layers = _planned(opened, given, plan)
+    for layer in layers:
+        if layer.choice != "dense":
+            twin = sparse_twin(opened.get_submodule(layer.name), layer.choice)
+            replace_module(opened, layer.name, twin)
+    link_layouts(opened)
+    return _guard(job, opened, layers, options)
+
+
+def speed_report(model: nn.Module) -> SpeedReport:
+    """Return the report of a model that :func:`compile` made.
+
+    Raises:
+        ArgumentError: The model was not compiled.
+    """
+    report = getattr(model, "speed_report", None)
+    if not isinstance(report, SpeedReport):
+        raise ArgumentError("this model carries no speed report: call mirrormask.compile on it")
+    return report
+
+
+def _start(model: nn.Module, example: Inputs) -> _Job:
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"a {type(model).__name__} cannot be compiled: give an nn.Module")
+    inputs, keywords = arguments_of(example)
+    tensors = [*model.parameters(), *model.buffers()]
+    for tensor in tensors:
+        if tensor.device.type != "cpu":
+            raise ArgumentError(f"the model is on {tensor.device}: move it to the CPU first")
+    dense = copy.deepcopy(model).eval().requires_grad_(False)
+    job = _Job(
+        dense=dense,
+        rewritten=dense,
+        inputs=inputs,
+        keywords=keywords,
+        expected=None,
+        notes=[],
+    )
+    try:
+        job.expected = job.run(dense)
+    # The model's own code may raise anything; the user must see what and from which call.
+    except Exception as error:
+        raise ArgumentError(
+            f"the model does not run on the example inputs ({type(error).__name__}: {error}): "
+            "give inputs as its forward takes them"
+        ) from error
+    return job
+
+
+def arguments_of(example: Inputs) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return positional and keyword arguments of an example input.
+
+    Raises:
+        ArgumentError: It is neither a tensor nor a tuple nor a mapping.
+    """
+    if isinstance(example, torch.Tensor):
+        return (example,), {}
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    if isinstance(example, tuple):
+        return example, {}
+    raise ArgumentError(
+        f"example_inputs is a {type(example).__name__}: give a tensor, a tuple or a mapping"
+    )
+
+
+def _rewrite(job: _Job, options: CompileOptions) -> None:
+    """Fold norms and remove dead channels in a copy, and keep it if the outputs stay the same."""
+    _, ranks = layer_inputs(job.dense, job.inputs, job.keywords)
+    rewritten = copy.deepcopy(job.dense)
+    graph = trace(rewritten)
+    if isinstance(graph, str):
+        job.notes.append(f"BatchNorm and dead channels are left as they are: {graph}")
+        return
+    for node in graph.graph.nodes:
+        node.meta["ndim"] = ranks.get(str(node.target))
+    with torch.no_grad():
+        folded, removed = fold_batch_norms(graph), remove_dead_channels(graph)
+    if not folded and not removed:
+        return
+    error = job.error(rewritten)
+    if error > options.tolerance:
+        job.notes.append(f"folding was undone: outputs would differ by {error:.1e}")
+        return
+    job.notes.append(f"folded {folded} BatchNorms, removed {removed} dead channels")
+    job.rewritten = rewritten
+
+
+def _planned(model: nn.Module, given: Mapping[str, torch.Tensor], plan: Plan) -> list[LayerSpeed]:
+    layers = {name: module for name, module in model.named_modules() if forms_of(module)}
+    unknown = sorted(set(plan.choices) - set(layers))
+    if unknown:
+        raise ArgumentError(
+            f"the plan names layers {unknown[:3]}, which the model does not have: "
+            "compile again without it"
+        )
+    found = []
+    for name, module in layers.items():
+        assert isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+        form = plan.choices.get(name, "dense")
+        why_not = refusal(module, given.get(name), 1.0, 0.0)
+        if form not in ("dense", *forms_of(module)) or (form != "dense" and why_not):
+            raise ArgumentError(
+                f"the plan gives layer {name!r} the form {form!r}, which it cannot have"
+                f"{': ' + why_not if why_not else ''}; compile again without it"
+            )
+        weight = module.weight
+        sparsity = 1.0 - int(torch.count_nonzero(weight)) / max(1, weight.numel())
+        found.append(
+            LayerSpeed(
+                name=name,
+                kind=type(module).__name__,
+                sparsity=sparsity,
+                dense_ms=None,
+                sparse_ms=None,
+                dense_bytes=weight.numel() * weight.itemsize,
+                sparse_bytes=0,
+                choice=form,
+                reason="as planned",
+            )
+        )
+    return found
+
+
+def _guard(
+    job: _Job, compiled: nn.Module, layers: list[LayerSpeed], options: CompileOptions
+) -> nn.Module:
+    """Time the whole nets against each other and return the one to use, with its report."""
+    contenders: dict[str, nn.Module] = {"dense": job.dense}
+    if job.rewritten is not job.dense:
+        contenders["rewritten"] = job.rewritten
+    sparse = [layer for layer in layers if layer.choice != "dense"]
+    if sparse:
+        error = job.error(compiled)
+        if error <= options.tolerance:
+            contenders["sparse"] = compiled
+        else:
+            job.notes.append(f"sparse layers were undone: outputs would differ by {error:.1e}")
+    best, timings = _fastest(job, contenders, options.net_rounds)
+    chosen = contenders[best]
+    report = _report(job, chosen, best, timings, layers)
+    chosen.speed_report = report  # type: ignore[assignment]
+    return chosen
+
+
+def _fastest(job: _Job, contenders: Mapping[str, nn.Module], rounds: int) -> tuple[str, Timings]:
+    runs = {name: _runner(job, net) for name, net in contenders.items()}
+    for _ in range(_ATTEMPTS):
+        timings = interleave(runs, rounds=rounds, block_ms=1.0)
+        best = min(contenders, key=timings.median)
+        gain = timings.speedup(best, over="dense")
+        if best == "dense" or gain.median < _MIN_GAIN:
+            break
+        # A lead that a quarter of the rounds contradict may be noise: measure again.
+        if gain.low > 1.0:
+            return best, timings
+    return "dense", timings
+
+
+def _runner(job: _Job, model: nn.Module) -> Any:
+    return lambda: job.run(model)
+
+
+def _report(
+    job: _Job, chosen: nn.Module, best: str, timings: Timings, layers: list[LayerSpeed]
+) -> SpeedReport:
+    gain = timings.speedup(best, over="dense")
+    used = [layer for layer in layers if best == "sparse" and layer.choice != "dense"]
+    if best == "dense":
+        tried = [name for name in timings.milliseconds if name != "dense"]
+        ratios = [f"{timings.speedup(name, over='dense').median:.2f}x" for name in tried]
+        why = f"the best alternative ran at {', '.join(ratios)}" if tried else "no layer gained"
+        verdict = f"not faster: the dense model is kept ({why})"
+    else:
+        verdict = f"{gain.median:.2f}x faster than dense eager torch, {len(used)} sparse layers"
+    tensors = [*job.inputs, *job.keywords.values()]
+    return SpeedReport(
+        layers=tuple(layers),
+        faster=best != "dense",
+        verdict=verdict,
+        notes=tuple(job.notes),
+        dense_ms=timings.median("dense"),
+        compiled_ms=timings.median(best),
+        speedup=gain.median,
+        speedup_low=gain.low,
+        speedup_high=gain.high,
+        dense_bytes=storage_bytes(job.dense),
+        compiled_bytes=storage_bytes(chosen),
+        max_error=job.error(chosen),
+        plan=Plan(
+            choices={layer.name: layer.choice for layer in used},
+            rewrite=best != "dense" and job.rewritten is not job.dense,
+        ),
+        threads=torch.get_num_threads(),
+        shapes=tuple(str(list(x.shape)) for x in tensors if isinstance(x, torch.Tensor)),
+        machine=machine(),
+    )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mirrormask.study.augment import crop_and_flip, random_crop, random_flip
+from mirrormask.study.augment import crop_and_flip, nudge_and_flip, random_crop, random_flip
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -15,13 +15,14 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("shape", [(40, 1, 28, 28), (40, 3, 32, 32), (40, 3, 8, 12)])
 @pytest.mark.parametrize("padding", [0, 1, 4])
-def test_each_crop_is_a_window_of_its_padded_image(shape, padding):
+@pytest.mark.parametrize(("border", "mode"), [("constant", "constant"), ("replicate", "edge")])
+def test_each_crop_is_a_window_of_its_padded_image(shape, padding, border, mode):
     images = torch.randn(shape, generator=generator(1))
-    cropped = random_crop(images, generator(), padding=padding)
+    cropped = random_crop(images, generator(), padding=padding, border=border)
     width = [(0, 0), (padding, padding), (padding, padding)]
     seen = set()
     for image, result in zip(images.numpy(), cropped.numpy(), strict=True):
-        padded = np.pad(image, width)
+        padded = np.pad(image, width, mode=mode)
         windows = {
             (i, j): padded[:, i : i + shape[2], j : j + shape[3]]
             for i in range(2 * padding + 1)
@@ -52,7 +53,7 @@ def test_flips_are_mirror_images_half_of_the_time():
     assert abs(int(mirrored.sum()) - 1000) < 112  # five standard deviations
 
 
-@pytest.mark.parametrize("augment", [random_crop, random_flip, crop_and_flip])
+@pytest.mark.parametrize("augment", [random_crop, random_flip, crop_and_flip, nudge_and_flip])
 def test_only_the_passed_generator_matters(augment):
     images = torch.randn(16, 3, 32, 32, generator=generator(1))
     before = images.clone()

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
 
-def random_crop(images: Tensor, generator: Generator, *, padding: int = 4) -> Tensor:
-    """Shift each image by up to ``padding`` pixels either way; what moves in is 0.
+def random_crop(
+    images: Tensor,
+    generator: Generator,
+    *,
+    padding: int = 4,
+    border: Literal["constant", "replicate"] = "constant",
+) -> Tensor:
+    """Shift each image by up to ``padding`` pixels either way.
 
-    On normalised images 0 is the mean colour. Equals padding every image and cutting it back to
-    its size at a random place (He et al. 2016, section 4.2).
+    Equals padding every image and cutting it back to its size at a random place (He et al. 2016,
+    section 4.2).
 
     Args:
         images: [n, c, h, w]; left unchanged.
         generator: A CPU generator; the offsets are the same for images on any device.
         padding: Largest shift in pixels, 0 or more.
+        border: What moves in: "constant" is 0, the mean colour of normalised images; "replicate"
+            repeats the outermost pixels, which suits pictures on a plain background.
 
     Returns:
         A new tensor of the same shape.
@@ -28,7 +38,7 @@ def random_crop(images: Tensor, generator: Generator, *, padding: int = 4) -> Te
     """
     n, channels, height, width = images.shape
     offsets = torch.randint(0, 2 * padding + 1, (2, n), generator=generator).to(images.device)
-    padded = pad(images, (padding, padding, padding, padding))
+    padded = pad(images, (padding, padding, padding, padding), mode=border)
     rows = offsets[0, :, None] + torch.arange(height, device=images.device)
     columns = offsets[1, :, None] + torch.arange(width, device=images.device)
     rows = rows[:, None, :, None].expand(n, channels, height, padded.shape[3])
@@ -67,3 +77,14 @@ def crop_and_flip(images: Tensor, generator: Generator) -> Tensor:
         torch.Size([4, 3, 32, 32])
     """
     return random_flip(random_crop(images, generator, padding=4), generator)
+
+
+def nudge_and_flip(images: Tensor, generator: Generator) -> Tensor:
+    """Shift by at most 1 pixel, then mirror half of the images: a light recipe for Fashion-MNIST.
+
+    Example:
+        >>> images = torch.rand(4, 1, 28, 28)
+        >>> nudge_and_flip(images, torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 1, 28, 28])
+    """
+    return random_flip(random_crop(images, generator, padding=1, border="replicate"), generator)

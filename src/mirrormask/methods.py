@@ -30,6 +30,11 @@ class Method:
     source: str
     recipe: Recipe
 
+    @property
+    def keeps_weight_decay(self) -> bool:
+        """Whether the caller's own weight decay keeps its meaning under this method."""
+        return self.recipe.geometry.keeps_weight_decay
+
 
 def method(name: str) -> Method:
     """Return the method of this name.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from mirrormask.errors import SelectionError
 
@@ -74,7 +75,7 @@ def select(
     if include is not None:
         wanted = _matching(candidates, include, "include")
         exact = {pattern for pattern in _as_list(include) if isinstance(pattern, str)}
-        wanted = [c for c in wanted if c.parameter.ndim >= 2 or exact.intersection(c.names)]
+        wanted = [c for c in wanted if _may_be_a_matrix(c) or exact.intersection(c.names)]
     else:
         wanted = [c for c in candidates if _selected_by_default(c)]
     if exclude is not None:
@@ -110,20 +111,30 @@ def _candidates(model: nn.Module) -> list[_Candidate]:
 
 def _selected_by_default(candidate: _Candidate) -> bool:
     return (
-        candidate.parameter.ndim >= 2
+        _may_be_a_matrix(candidate)
         and not any(isinstance(owner, _LEFT_DENSE) for owner in candidate.owners)
         # Frozen quantised tensors are no business of ours; trainable ones cannot be integers.
         and candidate.parameter.requires_grad
     )
 
 
+def _may_be_a_matrix(candidate: _Candidate) -> bool:
+    # A lazy parameter has no shape yet: passing over it in silence would leave its layer dense.
+    return is_lazy(candidate.parameter) or candidate.parameter.ndim >= 2
+
+
 def _as_list(patterns: Patterns) -> list[Pattern]:
-    return [patterns] if isinstance(patterns, str | type) else list(patterns)
+    several = isinstance(patterns, Sequence) and not isinstance(patterns, str)
+    return list(patterns) if several else [patterns]
 
 
 def _matching(candidates: list[_Candidate], patterns: Patterns, role: str) -> list[_Candidate]:
     found: dict[int, _Candidate] = {}
     for pattern in _as_list(patterns):
+        if not isinstance(pattern, str | type):
+            raise SelectionError(
+                f"{role}={pattern!r} is no pattern: use names such as 'layers.*', or module types."
+            )
         matches = [c for c in candidates if _matches(c, pattern)]
         if not matches:
             raise SelectionError(_unknown_pattern(candidates, pattern, role))
@@ -162,15 +173,16 @@ def _unknown_pattern(candidates: list[_Candidate], pattern: Pattern, role: str) 
 
 def _refuse_unsuitable(candidate: _Candidate) -> None:
     name, parameter = candidate.names[0], candidate.parameter
+    if parameter.is_meta or is_lazy(parameter):
+        where = "on the meta device" if parameter.is_meta else "lazy"
+        raise SelectionError(
+            f"Weight {name!r} is {where} and has no values yet: materialise the model before "
+            f"calling sparsify, or leave it out with exclude={name!r}."
+        )
     if parameter.is_complex() or not parameter.is_floating_point():
         raise SelectionError(
             f"Weight {name!r} is {str(parameter.dtype).removeprefix('torch.')}: only real "
             f"floating-point weights can be made sparse; leave it out with exclude={name!r}."
-        )
-    if parameter.is_meta:
-        raise SelectionError(
-            f"Weight {name!r} is on the meta device and has no values yet: materialise the model "
-            "before calling sparsify."
         )
 
 

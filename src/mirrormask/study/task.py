@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mirrormask as mm
 from mirrormask.errors import NonFiniteError
+from mirrormask.methods import method as find_method
 
 
 def warmup_cosine(step: int, steps: int, warmup: float = 0.1) -> float:
@@ -63,20 +65,19 @@ class Classification(LightningModule):
         self._hits = torch.zeros((), dtype=torch.int64)
         self._seen = 0
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule by the step."""
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        plain = [p for p in self.model.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        decay = self.weight_decay
+        if self.method is not None and not find_method(self.method).keeps_weight_decay:
+            decay = 0.0  # the pressure takes its place
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.model.parameters() if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in self.model.parameters() if p.ndim <= 1]},
+        ]
         optimizer: torch.optim.Optimizer = torch.optim.SGD(
-            groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+            groups, lr=self.lr, momentum=self.momentum
         )
         if self.method is not None:
-            if not mm.METHODS[self.method].recipe.geometry.keeps_weight_decay:
-                groups[0]["weight_decay"] = 0.0
-                optimizer = torch.optim.SGD(
-                    groups, lr=self.lr, momentum=self.momentum, weight_decay=0.0
-                )
             self.sparse_optimizer = mm.sparsify(
                 optimizer, self.model, sparsity=self.sparsity, steps=self.steps, method=self.method
             )
@@ -84,10 +85,7 @@ class Classification(LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warmup_cosine(step, self.steps)
         )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the cross-entropy of a batch."""
@@ -96,8 +94,8 @@ class Classification(LightningModule):
         loss = F.cross_entropy(scores, labels)
         if not torch.isfinite(loss):
             raise NonFiniteError(
-                f"The loss became {loss.item()} in step {self.global_step + 1}: lower lr={self.lr}; "
-                "the last checkpoint is as it was."
+                f"The loss became {loss.item()} in step {self.global_step + 1}: lower the learning "
+                f"rate (lr={self.lr}); the last checkpoint is as it was."
             )
         self._hits += (scores.argmax(1) == labels).sum().cpu()
         self._seen += len(labels)

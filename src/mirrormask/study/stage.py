@@ -1,0 +1,169 @@
+"""One stage of the main job: train one network, checkpointed, and leave it plain."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mirrormask.study.batches import Batches
+from mirrormask.study.callbacks import (
+    CHECKPOINT,
+    AtomicCheckpoint,
+    EpochLines,
+    EpochOrder,
+    History,
+    check_checkpoint,
+)
+from mirrormask.study.data import Dataset, Split
+from mirrormask.study.models import build
+from mirrormask.study.result import StageResult
+from mirrormask.study.run_folder import replacing
+from mirrormask.study.settings import TrainSettings
+from mirrormask.study.task import Classification
+
+MODEL, RESULT = "model.safetensors", "result.json"
+
+
+def run_stage(
+    folder: Path, settings: TrainSettings, data: Dataset, method: str | None
+) -> StageResult:
+    """Train one network, or go on with it, or return what it left when it finished before.
+
+    Args:
+        folder: Of this stage; created if missing.
+        settings: Of the whole job.
+        data: Loaded with them.
+        method: A sparse method, or None for the dense twin.
+
+    Raises:
+        CheckpointError: If the stage's checkpoint is damaged.
+        NonFiniteError: If the loss is not finite; the last checkpoint stays.
+        OutputError: If the folder cannot be written.
+    """
+    folder.mkdir(exist_ok=True)
+    if (folder / RESULT).exists():
+        return StageResult.read(folder / RESULT)
+    began = time.perf_counter()
+    network = make_model(settings, data)
+    batches = Batches(*data.train, batch_size=settings.batch_size, seed=settings.seed)
+    task = Classification(
+        network,
+        steps=settings.epochs * len(batches),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        method=method,
+        sparsity=settings.sparsity,
+    )
+    history = History(folder)
+    title = method or "dense"
+    _fit(folder, settings, task, batches, data.validation, history, title)
+    report = None
+    if task.sparse_optimizer is not None:
+        report = task.sparse_optimizer.finalize(batches)
+    network.eval()
+    with replacing(folder / MODEL) as temporary:
+        save_file(network.state_dict(), temporary)
+    accuracy, loss = evaluate(network, data.test)
+    targets = [p for p in network.parameters() if p.ndim >= 2]
+    result = StageResult(
+        title=title,
+        test_accuracy=accuracy,
+        test_loss=loss,
+        seconds=time.perf_counter() - began,
+        zeros=report.zeros if report else sum(int((p == 0).sum()) for p in targets),
+        weights=report.weights if report else sum(p.numel() for p in targets),
+        bytes=(folder / MODEL).stat().st_size,
+        epochs=history.epochs,
+        pressure=history.pressure,
+        report=None if report is None else report.to_json(),
+    )
+    result.write(folder / RESULT)
+    return result
+
+
+def make_model(settings: TrainSettings, data: Dataset) -> nn.Module:
+    """Return the network at its start, the same for both twins."""
+    torch.manual_seed(settings.seed)
+    return build(
+        settings.model,
+        in_channels=data.in_channels,
+        image_size=data.image_size,
+        num_classes=data.num_classes,
+    )
+
+
+def load_model(folder: Path, settings: TrainSettings, data: Dataset) -> nn.Module:
+    """Return the finished network of a stage."""
+    model = make_model(settings, data)
+    model.load_state_dict(load_file(folder / MODEL))
+    return model.eval()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Split, batch_size: int = 500) -> tuple[float, float]:
+    """Return accuracy and mean cross-entropy of a model on some images."""
+    model.eval()
+    hits, loss = 0, 0.0
+    for images, labels in _chunks(split, batch_size):
+        scores = model(images)
+        hits += int((scores.argmax(1) == labels).sum())
+        loss += float(F.cross_entropy(scores, labels, reduction="sum"))
+    return hits / len(split.labels), loss / len(split.labels)
+
+
+def _chunks(split: Split, size: int) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(split.images.split(size), split.labels.split(size), strict=True))  # type: ignore[no-untyped-call]
+
+
+def _fit(
+    folder: Path,
+    settings: TrainSettings,
+    task: Classification,
+    batches: Batches,
+    validation: Split,
+    history: History,
+    title: str,
+) -> None:
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.exists():
+        check_checkpoint(checkpoint)
+    lines = RichProgressBar() if sys.stdout.isatty() else EpochLines(title, settings.epochs)
+    # Lightning tells about accelerators and loaders that are not used here.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_epochs=settings.epochs,
+            logger=TensorBoardLogger(folder, name="tensorboard", version=""),
+            callbacks=[EpochOrder(), history, AtomicCheckpoint(folder), lines],
+            enable_checkpointing=True,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stdout.isatty(),
+            num_sanity_val_steps=0,
+            deterministic=True,
+        )
+        held_out = (
+            Batches(*validation, batch_size=500, shuffle=False) if len(validation[1]) else None
+        )
+        trainer.fit(
+            task,
+            train_dataloaders=batches,
+            val_dataloaders=held_out,
+            ckpt_path=checkpoint if checkpoint.exists() else None,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt

@@ -1,0 +1,61 @@
+"""The main job: train a dense network and its sparse twin alike, and set them side by side."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from mirrormask.study.data import load
+from mirrormask.study.page import write_page
+from mirrormask.study.result import TrainResult
+from mirrormask.study.run_folder import open_run_folder, remove_leftovers, replacing, write_text
+from mirrormask.study.settings import TrainSettings
+from mirrormask.study.stage import MODEL, load_model, run_stage
+from mirrormask.study.sweep import sweep_once
+
+
+def train(settings: TrainSettings, folder: Path, *, resume: bool) -> TrainResult:
+    """Run the main job in a folder, or go on with the one that is there.
+
+    The folder ends with ``config.json``, ``model.safetensors`` (the sparse network),
+    ``report.json``, ``metrics.csv``, ``report.html``, and one sub-folder for each twin with its
+    checkpoint, TensorBoard log and model.
+
+    Args:
+        settings: What to train.
+        folder: Where; created if missing.
+        resume: Go on with the run in the folder.
+
+    Returns:
+        Both twins.
+
+    Raises:
+        OutputError: If the folder cannot be written or holds another run.
+        CheckpointError: If a run cannot be resumed.
+        DataError: If the data cannot be read.
+        NonFiniteError: If a loss is not finite.
+    """
+    torch.set_num_threads(settings.threads)
+    data = load(
+        settings.data,
+        root=settings.data_root,
+        validation=settings.validation,
+    )
+    open_run_folder(folder, settings.to_config(), resume=resume)
+    remove_leftovers(folder)
+    dense = run_stage(folder / "dense", settings, data, None)
+    sparse = run_stage(folder / "sparse", settings, data, settings.method)
+    result = TrainResult(folder=folder, dense=dense, sparse=sparse)
+    for name in (MODEL, "metrics.csv"):
+        with replacing(folder / name) as temporary:
+            shutil.copyfile(folder / "sparse" / name, temporary)
+    write_text(folder / "report.json", sparse.report or "{}")
+    models = {name: load_model(folder / name, settings, data) for name in ("dense", "sparse")}
+    sweeps = {
+        name: sweep_once(folder / name, model, data, settings.batch_size, settings.seed)
+        for name, model in models.items()
+    }
+    write_page(folder / "report.html", settings, result, models, sweeps)
+    return result

@@ -124,8 +124,9 @@ def _may_be_a_matrix(candidate: _Candidate) -> bool:
 
 
 def _as_list(patterns: Patterns) -> list[Pattern]:
-    several = isinstance(patterns, Sequence) and not isinstance(patterns, str)
-    return list(patterns) if several else [patterns]
+    if isinstance(patterns, str) or not isinstance(patterns, Sequence):
+        return [patterns]
+    return list(patterns)
 
 
 def _matching(candidates: list[_Candidate], patterns: Patterns, role: str) -> list[_Candidate]:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from mirrormask.errors import DataError
+
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSparsity:
@@ -94,12 +96,21 @@ class SparsityReport:
 
     @classmethod
     def from_json(cls, text: str) -> SparsityReport:
-        """Return the report that :meth:`to_json` wrote."""
-        fields = json.loads(text)
-        for derived in ("achieved", "achieved_overall", "flops_left"):
-            fields.pop(derived)
-        tensors = (TensorSparsity(**t | {"shape": tuple(t["shape"])}) for t in fields["tensors"])
-        return cls(**fields | {"tensors": tuple(tensors)})
+        """Return the report that :meth:`to_json` wrote.
+
+        Raises:
+            DataError: If the text is no such report.
+        """
+        try:
+            fields = json.loads(text)
+            for derived in ("achieved", "achieved_overall", "flops_left"):
+                del fields[derived]
+            rows = [TensorSparsity(**t | {"shape": tuple(t["shape"])}) for t in fields["tensors"]]
+            return cls(**fields | {"tensors": tuple(rows)})
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"This is no sparsity report ({error}): read what to_json or a run wrote."
+            ) from error
 
     def __str__(self) -> str:
         """Return a table with one row a tensor and the totals below."""
@@ -140,7 +151,13 @@ class SparsityReport:
 
 
 def _pct(fraction: float) -> str:
-    return f"{100 * fraction:.4g} %"
+    text = f"{100 * fraction:.4g}"
+    digits = 5
+    # One weight left of a million is the point of such a report: never round it to 100 %.
+    while fraction < 1 and text == "100" and digits <= 17:
+        text = f"{100 * fraction:.{digits}g}"
+        digits += 1
+    return f"{text} %"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

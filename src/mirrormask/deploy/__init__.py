@@ -3,7 +3,41 @@
 This room knows nothing of training: it meets the rest only in a plain model with zeros.
 """
 
-from mirrormask.deploy.file_report import FileReport
+from mirrormask.deploy.bench import BenchOptions, bench
+from mirrormask.deploy.bench_report import BenchReport, BenchRow
+from mirrormask.deploy.compile import CompileOptions, compile, speed_report
+from mirrormask.deploy.export import ExportReport, export_model
+from mirrormask.deploy.file_report import FileReport, FileRow
 from mirrormask.deploy.pack import inspect, load, pack_file, save, unpack_file
+from mirrormask.deploy.sparse_conv import SparseConv1d, SparseConv2d
+from mirrormask.deploy.sparse_embedding import SparseEmbedding
+from mirrormask.deploy.sparse_linear import SparseLinear
+from mirrormask.deploy.sparse_loading import load_sparse
+from mirrormask.deploy.speed_report import LayerSpeed, Plan, SpeedReport
 
-__all__ = ["FileReport", "inspect", "load", "pack_file", "save", "unpack_file"]
+__all__ = [
+    "BenchOptions",
+    "BenchReport",
+    "BenchRow",
+    "CompileOptions",
+    "ExportReport",
+    "FileReport",
+    "FileRow",
+    "LayerSpeed",
+    "Plan",
+    "SparseConv1d",
+    "SparseConv2d",
+    "SparseEmbedding",
+    "SparseLinear",
+    "SpeedReport",
+    "bench",
+    "compile",
+    "export_model",
+    "inspect",
+    "load",
+    "load_sparse",
+    "pack_file",
+    "save",
+    "speed_report",
+    "unpack_file",
+]

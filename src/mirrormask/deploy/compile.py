@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,17 +18,13 @@ from mirrormask.deploy.candidates import (
     sparse_twin,
 )
 from mirrormask.deploy.dead_channels import remove_dead_channels
+from mirrormask.deploy.example_inputs import Inputs, arguments_of
 from mirrormask.deploy.fold import fold_batch_norms
+from mirrormask.deploy.guard import CompileJob, keep_fastest
 from mirrormask.deploy.layouts import link_layouts
-from mirrormask.deploy.model_graph import replace_module, share_copy, storage_bytes, trace
-from mirrormask.deploy.outputs import output_error
+from mirrormask.deploy.model_graph import replace_module, share_copy, trace
 from mirrormask.deploy.speed_report import LayerSpeed, Plan, SpeedReport
-from mirrormask.deploy.timing import Timings, interleave, machine
 from mirrormask.errors import ArgumentError
-
-Inputs = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
-_MIN_GAIN = 1.03
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,25 +50,6 @@ class CompileOptions:
             raise ArgumentError(
                 f"layer_rounds={self.layer_rounds}, net_rounds={self.net_rounds}: give 7 or more"
             )
-
-
-@dataclass
-class _Job:
-    """A model on its way: the dense reference, the rewritten copy and what is known of them."""
-
-    dense: nn.Module
-    rewritten: nn.Module
-    inputs: tuple[Any, ...]
-    keywords: Mapping[str, Any]
-    expected: object
-    notes: list[str]
-
-    def run(self, model: nn.Module) -> object:
-        with torch.inference_mode():
-            return model(*self.inputs, **self.keywords)
-
-    def error(self, model: nn.Module) -> float:
-        return output_error(self.run(model), self.expected)
 
 
 def compile(
@@ -134,7 +110,7 @@ def compile(
             twin = sparse_twin(opened.get_submodule(layer.name), layer.choice)
             replace_module(opened, layer.name, twin)
     link_layouts(opened)
-    return _guard(job, opened, layers, options)
+    return keep_fastest(job, opened, layers, tolerance=options.tolerance, rounds=options.net_rounds)
 
 
 def speed_report(model: nn.Module) -> SpeedReport:
@@ -149,7 +125,7 @@ def speed_report(model: nn.Module) -> SpeedReport:
     return report
 
 
-def _start(model: nn.Module, example: Inputs) -> _Job:
+def _start(model: nn.Module, example: Inputs) -> CompileJob:
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"a {type(model).__name__} cannot be compiled: give an nn.Module")
     inputs, keywords = arguments_of(example)
@@ -158,7 +134,7 @@ def _start(model: nn.Module, example: Inputs) -> _Job:
         if tensor.device.type != "cpu":
             raise ArgumentError(f"the model is on {tensor.device}: move it to the CPU first")
     dense = copy.deepcopy(model).eval().requires_grad_(False)
-    job = _Job(
+    job = CompileJob(
         dense=dense,
         rewritten=dense,
         inputs=inputs,
@@ -177,24 +153,7 @@ def _start(model: nn.Module, example: Inputs) -> _Job:
     return job
 
 
-def arguments_of(example: Inputs) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Return positional and keyword arguments of an example input.
-
-    Raises:
-        ArgumentError: It is neither a tensor nor a tuple nor a mapping.
-    """
-    if isinstance(example, torch.Tensor):
-        return (example,), {}
-    if isinstance(example, Mapping):
-        return (), dict(example)
-    if isinstance(example, tuple):
-        return example, {}
-    raise ArgumentError(
-        f"example_inputs is a {type(example).__name__}: give a tensor, a tuple or a mapping"
-    )
-
-
-def _rewrite(job: _Job, options: CompileOptions) -> None:
+def _rewrite(job: CompileJob, options: CompileOptions) -> None:
     """Fold norms and remove dead channels in a copy, and keep it if the outputs stay the same."""
     _, ranks = layer_inputs(job.dense, job.inputs, job.keywords)
     rewritten = copy.deepcopy(job.dense)
@@ -250,78 +209,3 @@ def _planned(model: nn.Module, given: Mapping[str, torch.Tensor], plan: Plan) ->
             )
         )
     return found
-
-
-def _guard(
-    job: _Job, compiled: nn.Module, layers: list[LayerSpeed], options: CompileOptions
-) -> nn.Module:
-    """Time the whole nets against each other and return the one to use, with its report."""
-    contenders: dict[str, nn.Module] = {"dense": job.dense}
-    if job.rewritten is not job.dense:
-        contenders["rewritten"] = job.rewritten
-    sparse = [layer for layer in layers if layer.choice != "dense"]
-    if sparse:
-        error = job.error(compiled)
-        if error <= options.tolerance:
-            contenders["sparse"] = compiled
-        else:
-            job.notes.append(f"sparse layers were undone: outputs would differ by {error:.1e}")
-    best, timings = _fastest(job, contenders, options.net_rounds)
-    chosen = contenders[best]
-    report = _report(job, chosen, best, timings, layers)
-    chosen.speed_report = report  # type: ignore[assignment]
-    return chosen
-
-
-def _fastest(job: _Job, contenders: Mapping[str, nn.Module], rounds: int) -> tuple[str, Timings]:
-    runs = {name: _runner(job, net) for name, net in contenders.items()}
-    for _ in range(_ATTEMPTS):
-        timings = interleave(runs, rounds=rounds, block_ms=1.0)
-        best = min(contenders, key=timings.median)
-        gain = timings.speedup(best, over="dense")
-        if best == "dense" or gain.median < _MIN_GAIN:
-            break
-        # A lead that a quarter of the rounds contradict may be noise: measure again.
-        if gain.low > 1.0:
-            return best, timings
-    return "dense", timings
-
-
-def _runner(job: _Job, model: nn.Module) -> Any:
-    return lambda: job.run(model)
-
-
-def _report(
-    job: _Job, chosen: nn.Module, best: str, timings: Timings, layers: list[LayerSpeed]
-) -> SpeedReport:
-    gain = timings.speedup(best, over="dense")
-    used = [layer for layer in layers if best == "sparse" and layer.choice != "dense"]
-    if best == "dense":
-        tried = [name for name in timings.milliseconds if name != "dense"]
-        ratios = [f"{timings.speedup(name, over='dense').median:.2f}x" for name in tried]
-        why = f"the best alternative ran at {', '.join(ratios)}" if tried else "no layer gained"
-        verdict = f"not faster: the dense model is kept ({why})"
-    else:
-        verdict = f"{gain.median:.2f}x faster than dense eager torch, {len(used)} sparse layers"
-    tensors = [*job.inputs, *job.keywords.values()]
-    return SpeedReport(
-        layers=tuple(layers),
-        faster=best != "dense",
-        verdict=verdict,
-        notes=tuple(job.notes),
-        dense_ms=timings.median("dense"),
-        compiled_ms=timings.median(best),
-        speedup=gain.median,
-        speedup_low=gain.low,
-        speedup_high=gain.high,
-        dense_bytes=storage_bytes(job.dense),
-        compiled_bytes=storage_bytes(chosen),
-        max_error=job.error(chosen),
-        plan=Plan(
-            choices={layer.name: layer.choice for layer in used},
-            rewrite=best != "dense" and job.rewritten is not job.dense,
-        ),
-        threads=torch.get_num_threads(),
-        shapes=tuple(str(list(x.shape)) for x in tensors if isinstance(x, torch.Tensor)),
-        machine=machine(),
-    )

@@ -1,4 +1,4 @@
-"""Write a finished model for other runtimes: ONNX, checked in ONNX Runtime, or plain torch.export."""
+"""Write a finished model for other runtimes: as ONNX, or as a plain torch.export program."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mirrormask.deploy.compile import Inputs, arguments_of
 from mirrormask.deploy.csr import CsrModule
+from mirrormask.deploy.example_inputs import Inputs, arguments_of
 from mirrormask.deploy.extras import optional
 from mirrormask.deploy.model_graph import replace_module
 from mirrormask.deploy.outputs import output_error, tensors_in
@@ -89,6 +89,7 @@ def export_model(model: nn.Module, example_inputs: Inputs, path: str | Path) -> 
         expected = plain(*inputs, **keywords)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         draft = Path(folder) / path.name
+        found: object
         if path.suffix == ".onnx":
             write_onnx(plain, inputs, keywords, draft)
             found, runtime = run_onnx(draft, inputs, keywords), "ONNX Runtime"
@@ -128,7 +129,7 @@ def write_onnx(
     for library in ("onnx", "onnxscript"):
         optional(library, "ONNX export")
     try:
-        with _quiet():
+        with quiet():
             torch.onnx.export(
                 model,
                 inputs,
@@ -171,7 +172,7 @@ def _write_pt2(
     model: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, Any], path: Path
 ) -> object:
     try:
-        with _quiet():
+        with quiet():
             program = torch.export.export(model, inputs, dict(keywords))
             torch.export.save(program, str(path))
             reread = torch.export.load(str(path)).module()
@@ -183,7 +184,7 @@ def _write_pt2(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the exporters' progress reports and hints off the user's terminal."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

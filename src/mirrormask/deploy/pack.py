@@ -11,12 +11,10 @@ from torch import nn
 
 from mirrormask.deploy.container import ContainerReader, NewPart, write_container
 from mirrormask.deploy.decode import check_tensor, decode_dense
-from mirrormask.deploy.dtypes import torch_from_safetensors
 from mirrormask.deploy.encode import encode_tensor
 from mirrormask.deploy.file_report import FileReport, report_of_table
 from mirrormask.deploy.fill_model import fill_model
 from mirrormask.deploy.manifest import (
-    MANIFEST_KEY,
     SIGNED_ZEROS,
     VALUE_KINDS,
     Entry,
@@ -27,8 +25,8 @@ from mirrormask.deploy.manifest import (
     write_manifest,
 )
 from mirrormask.deploy.state_dicts import StateDict, identity_of, state_of
-from mirrormask.deploy.unpacked import write_plain
-from mirrormask.errors import ArgumentError, CheckpointError
+from mirrormask.deploy.unpacked import read_plain, write_plain
+from mirrormask.errors import ArgumentError
 
 _PART_SUFFIXES = ("index", "values", "scale", "negative")
 
@@ -177,13 +175,7 @@ def pack_file(
         CheckpointError: The source is damaged or already packed.
         OutputError: The target cannot be written.
     """
-    with ContainerReader(source) as reader:
-        if MANIFEST_KEY in reader.metadata:
-            raise CheckpointError(f"{source} is packed already: use it as it is")
-        state = {}
-        for name, part in reader.parts.items():
-            flat = torch.from_numpy(reader.read(part)).view(torch_from_safetensors(part.dtype))
-            state[name] = flat.reshape(part.shape)
+    state = read_plain(source)
     return save(state, target, values=values, signed_zeros=signed_zeros)
 
 

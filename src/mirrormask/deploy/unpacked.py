@@ -1,4 +1,4 @@
-"""Write ordinary dense safetensors files, the form that every other library reads."""
+"""Read and write ordinary dense safetensors files, the form that every other library uses."""
 
 from __future__ import annotations
 
@@ -7,9 +7,27 @@ from pathlib import Path
 
 import torch
 
-from mirrormask.deploy.container import NewPart, write_container
-from mirrormask.deploy.dtypes import dtype_name, stored_as, words_of
-from mirrormask.errors import ArgumentError
+from mirrormask.deploy.container import ContainerReader, NewPart, write_container
+from mirrormask.deploy.dtypes import dtype_name, stored_as, torch_from_safetensors, words_of
+from mirrormask.deploy.manifest import MANIFEST_KEY
+from mirrormask.errors import ArgumentError, CheckpointError
+
+
+def read_plain(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read an ordinary safetensors file into memory of its own.
+
+    Raises:
+        DataError: The file cannot be read.
+        CheckpointError: The file is damaged, or is a packed one.
+    """
+    state = {}
+    with ContainerReader(path) as reader:
+        if MANIFEST_KEY in reader.metadata:
+            raise CheckpointError(f"{path} is packed already: use it as it is")
+        for name, part in reader.parts.items():
+            flat = torch.from_numpy(reader.read(part)).view(torch_from_safetensors(part.dtype))
+            state[name] = flat.reshape(part.shape)
+    return state
 
 
 def write_plain(state: Mapping[str, torch.Tensor], path: str | Path) -> int:

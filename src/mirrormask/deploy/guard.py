@@ -1,0 +1,116 @@
+"""The last word on a compiled model: whole net against whole net, or the dense model stays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from mirrormask.deploy.model_graph import storage_bytes
+from mirrormask.deploy.outputs import output_error
+from mirrormask.deploy.speed_report import LayerSpeed, Plan, SpeedReport
+from mirrormask.deploy.timing import Timings, interleave, machine
+
+_MIN_GAIN = 1.03
+_ATTEMPTS = 3
+
+
+@dataclass
+class CompileJob:
+    """A model on its way: the dense reference, the rewritten copy and what is known of them."""
+
+    dense: nn.Module
+    rewritten: nn.Module
+    inputs: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    expected: object
+    notes: list[str]
+
+    def run(self, model: nn.Module) -> object:
+        """Return what a model makes of the example."""
+        with torch.inference_mode():
+            return model(*self.inputs, **self.keywords)
+
+    def error(self, model: nn.Module) -> float:
+        """Return how far a model's outputs are from the dense reference."""
+        return output_error(self.run(model), self.expected)
+
+
+def keep_fastest(
+    job: CompileJob, compiled: nn.Module, layers: list[LayerSpeed], *, tolerance: float, rounds: int
+) -> nn.Module:
+    """Time the whole nets against each other and return the one to use, with its report."""
+    contenders: dict[str, nn.Module] = {"dense": job.dense}
+    if job.rewritten is not job.dense:
+        contenders["rewritten"] = job.rewritten
+    sparse = [layer for layer in layers if layer.choice != "dense"]
+    if sparse:
+        error = job.error(compiled)
+        if error <= tolerance:
+            contenders["sparse"] = compiled
+        else:
+            job.notes.append(f"sparse layers were undone: outputs would differ by {error:.1e}")
+    best, timings = _fastest(job, contenders, rounds)
+    chosen = contenders[best]
+    report = _report(job, chosen, best, timings, layers)
+    chosen.speed_report = report  # type: ignore[assignment]
+    return chosen
+
+
+def _fastest(
+    job: CompileJob, contenders: Mapping[str, nn.Module], rounds: int
+) -> tuple[str, Timings]:
+    runs = {name: _runner(job, net) for name, net in contenders.items()}
+    for _ in range(_ATTEMPTS):
+        timings = interleave(runs, rounds=rounds, block_ms=1.0)
+        best = min(contenders, key=timings.median)
+        gain = timings.speedup(best, over="dense")
+        if best == "dense" or gain.median < _MIN_GAIN:
+            break
+        # A lead that a quarter of the rounds contradict may be noise: measure again.
+        if gain.low > 1.0:
+            return best, timings
+    return "dense", timings
+
+
+def _runner(job: CompileJob, model: nn.Module) -> Any:
+    return lambda: job.run(model)
+
+
+def _report(
+    job: CompileJob, chosen: nn.Module, best: str, timings: Timings, layers: list[LayerSpeed]
+) -> SpeedReport:
+    gain = timings.speedup(best, over="dense")
+    used = [layer for layer in layers if best == "sparse" and layer.choice != "dense"]
+    if best == "dense":
+        tried = [name for name in timings.milliseconds if name != "dense"]
+        ratios = [f"{timings.speedup(name, over='dense').median:.2f}x" for name in tried]
+        why = f"the best alternative ran at {', '.join(ratios)}" if tried else "no layer gained"
+        verdict = f"not faster: the dense model is kept ({why})"
+    else:
+        verdict = f"{gain.median:.2f}x faster than dense eager torch, {len(used)} sparse layers"
+    tensors = [*job.inputs, *job.keywords.values()]
+    return SpeedReport(
+        layers=tuple(layers),
+        faster=best != "dense",
+        verdict=verdict,
+        notes=tuple(job.notes),
+        dense_ms=timings.median("dense"),
+        compiled_ms=timings.median(best),
+        speedup=gain.median,
+        speedup_low=gain.low,
+        speedup_high=gain.high,
+        dense_bytes=storage_bytes(job.dense),
+        compiled_bytes=storage_bytes(chosen),
+        max_error=job.error(chosen),
+        plan=Plan(
+            choices={layer.name: layer.choice for layer in used},
+            rewrite=best != "dense" and job.rewritten is not job.dense,
+        ),
+        threads=torch.get_num_threads(),
+        shapes=tuple(str(list(x.shape)) for x in tensors if isinstance(x, torch.Tensor)),
+        machine=machine(),
+    )

@@ -69,7 +69,15 @@ def _solve(matrix: Array, right: Array) -> Array:
 
 
 def _newton(
-    z: Array, y: Array, a: float, tilt: Array, dual: Array, ridge: float, tol: float, limit: int
+    z: Array,
+    y: Array,
+    a: float,
+    *,
+    tilt: Array,
+    dual: Array,
+    ridge: float,
+    tol: float,
+    limit: int,
 ) -> Interpolator:
     """Minimise ``sum(a/2 cosh(2 Z.T dual + tilt)) + ridge/2 |dual|² - y dual``, damped."""
     theta = 2.0 * (z.T @ dual) + tilt
@@ -126,7 +134,7 @@ def least_potential(
     beta: float = 1.0,
     ridge: float = 0.0,
     tol: float = 1e-11,
-    limit: int = 500,
+    limit: int = 1000,
 ) -> Interpolator:
     """Return the minimiser of ``R_a`` on ``{Z x = Y}``, or of its penalised form.
 
@@ -177,7 +185,9 @@ def least_potential(
         last = scale <= a
         # Between scales a rough answer is enough to stay where Newton's method is quick.
         aim = tol * unit if last else 1e-3 * unit
-        found = _newton(z, y, scale, tilt, dual, ridge, aim, limit - steps)
+        found = _newton(
+            z, y, scale, tilt=tilt, dual=dual, ridge=ridge, tol=aim, limit=limit - steps
+        )
         steps += found.steps
         if last or steps >= limit:
             break

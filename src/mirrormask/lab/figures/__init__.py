@@ -1,0 +1,1 @@
+"""The figures of the theory page, one a file."""

@@ -27,16 +27,23 @@ def exact_step(x: float, a: float, z: float, a_next: float) -> mpmath.mpf:
         return mpmath.mpf(a_next) * mpmath.sinh(theta)
 
 
-@given(x=SIGNED, log_a=st.floats(-30, 1), z=st.floats(-40, 40), ratio=st.floats(1e-3, 1))
+@given(x=SIGNED, log_a=st.floats(-30, 1), z=st.floats(-8, 8), ratio=st.floats(1e-3, 1))
 def test_step_is_sinh_of_the_moved_dual(x: float, log_a: float, z: float, ratio: float) -> None:
     a = max(10.0**log_a, 1e-30)
     a_next = max(a * ratio, 1e-30)
     got = mirror_step(*(torch.tensor(v, dtype=torch.float64) for v in (x, a, z, a_next))).item()
     want = exact_step(x, a, z, a_next)
-    # Both terms are exact to rounding; a step that lands near zero keeps their absolute error.
-    terms = (abs(x) + a) * (math.exp(abs(z)) if x * z <= 0 else math.exp(-abs(z)))
-    terms += a * a / (abs(x) + a) * math.exp(abs(z))
-    assert abs(got - float(want)) <= 1e-14 * terms * (a_next / a) + 1e-300
+    # The move is of size (|x| + a) exp|z|, and 1 - tanh² loses another factor of exp|z|.
+    size = (abs(x) + a) * math.exp(2 * abs(z))
+    assert abs(got - float(want)) <= 1e-15 * size * (a_next / a) + 1e-300
+
+
+@given(x=SIGNED, z=st.floats(8, 1e30), sign=st.sampled_from([-1.0, 1.0]))
+def test_a_wild_step_is_cut_off_at_eight(x: float, z: float, sign: float) -> None:
+    weight, scale = torch.tensor(x, dtype=torch.float64), torch.tensor(0.1, dtype=torch.float64)
+    wild = mirror_step(weight, scale, torch.tensor(sign * z, dtype=torch.float64), scale)
+    bound = mirror_step(weight, scale, torch.tensor(sign * 8.0, dtype=torch.float64), scale)
+    assert torch.equal(wild, bound)
 
 
 @given(

@@ -41,6 +41,7 @@ def sparsify(
         ArgumentError: If a number or a method name is outside its domain.
         SelectionError: If a pattern matches nothing, or a selected weight cannot be made sparse.
         OptimizerError: If the optimizer cannot carry the method.
+        NonFiniteError: If a selected weight is NaN or infinite.
 
     Example:
         >>> import torch
@@ -59,8 +60,18 @@ def sparsify(
         raise ArgumentError(
             "optimizer is wrapped by sparsify already: wrap a plain torch.optim optimizer."
         )
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(
+            f"model is a {type(model).__name__}, not a torch.nn.Module: call sparsify(optimizer, "
+            "model, ...) in this order."
+        )
     if isinstance(method, Recipe):
         name, recipe = "custom", method
+    elif not isinstance(method, str):
+        raise ArgumentError(
+            f"method={method!r} is neither a name nor a Recipe: use a name such as 'pilot', or "
+            "mirrormask.Recipe(...)."
+        )
     else:
         name, recipe = method, find_method(method).recipe
     return SparseOptimizer(

@@ -3,6 +3,7 @@
 from mirrormask.masking.budget import Scope as Scope
 from mirrormask.masking.budget import zeros_asked as zeros_asked
 from mirrormask.masking.budget import zeros_per_tensor as zeros_per_tensor
+from mirrormask.masking.exact import keep_at as keep_at
 from mirrormask.masking.exact import keep_largest as keep_largest
 from mirrormask.masking.policy import AtEnd as AtEnd
 from mirrormask.masking.policy import GradualCubic as GradualCubic

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mirrormask.errors import ArgumentError, NonFiniteError
+from mirrormask.errors import ArgumentError
+from mirrormask.masking.budget import Scope, zeros_asked, zeros_per_tensor
 
 
 def keep_largest(magnitudes: Sequence[Tensor], zeros: int) -> list[Tensor]:
@@ -15,7 +16,7 @@ def keep_largest(magnitudes: Sequence[Tensor], zeros: int) -> list[Tensor]:
 
     Equal magnitudes at the threshold are dropped in the order of the tensors and of their
     elements, so the choice is the same on every run and every rank. Threshold and counts stay on
-    the device.
+    the device. NaN counts as larger than any number: it stays, for the caller to find.
 
     Args:
         magnitudes: Non-negative tensors of any shapes, compared across all of them.
@@ -26,7 +27,6 @@ def keep_largest(magnitudes: Sequence[Tensor], zeros: int) -> list[Tensor]:
 
     Raises:
         ArgumentError: If ``zeros`` is outside 0..total.
-        NonFiniteError: If a magnitude is NaN.
 
     Example:
         >>> keep_largest([torch.tensor([3.0, 1.0]), torch.tensor([1.0, 2.0])], zeros=2)
@@ -39,16 +39,33 @@ def keep_largest(magnitudes: Sequence[Tensor], zeros: int) -> list[Tensor]:
         return []
     home = magnitudes[0].device
     flat = torch.cat([tensor.detach().to(home).flatten() for tensor in magnitudes])
-    if torch.isnan(flat).any():
-        raise NonFiniteError(
-            "A weight is NaN, so no magnitude can be ranked: lower the learning rate, or go back "
-            "to the last good checkpoint."
-        )
     keep = _keep_flat(flat, zeros)
     parts = torch.split(keep, [tensor.numel() for tensor in magnitudes])
     return [
         part.view(tensor.shape).to(tensor.device)
         for part, tensor in zip(parts, magnitudes, strict=True)
+    ]
+
+
+def keep_at(magnitudes: Sequence[Tensor], sparsity: float, scope: Scope) -> list[Tensor]:
+    """Return masks of exactly this sparsity over all tensors, True where kept.
+
+    Args:
+        magnitudes: As in :func:`keep_largest`.
+        sparsity: Fraction of zeros over all tensors, in [0, 1).
+        scope: ``"global"`` lets all weights compete; ``"uniform"`` and ``"erk"`` only those of one
+            tensor, for its share of the zeros.
+
+    Example:
+        >>> keep_at([torch.tensor([3.0, 1.0]), torch.tensor([4.0, 5.0])], 0.5, "uniform")
+        [tensor([ True, False]), tensor([False,  True])]
+    """
+    if scope == "global":
+        total = sum(tensor.numel() for tensor in magnitudes)
+        return keep_largest(magnitudes, zeros_asked(sparsity, total))
+    zeros = zeros_per_tensor([tensor.shape for tensor in magnitudes], sparsity, scope)
+    return [
+        keep_largest([tensor], count)[0] for tensor, count in zip(magnitudes, zeros, strict=True)
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from mirrormask.errors import OptimizerError
 from mirrormask.geometry import Geometry
 from mirrormask.optimizer.latent_weight import LatentWeight
-from mirrormask.selection import Target
 
 Group = dict[str, Any]
 
@@ -101,28 +99,6 @@ class BaseStep:
 def decouples_decay(base: Optimizer, group: Group) -> bool:
     """Return whether this optimizer's weight decay multiplies the weight by ``1 - lr * wd``."""
     return isinstance(base, torch.optim.AdamW) or bool(group.get("decoupled_weight_decay", False))
-
-
-def check_base(base: object, targets: Sequence[Target]) -> None:
-    """Refuse what is no optimizer, or one that does not hold all selected tensors."""
-    if not isinstance(base, Optimizer):
-        raise OptimizerError(
-            f"{type(base).__name__} is no torch.optim.Optimizer: pass the optimizer itself, before "
-            "any wrapper of a training framework."
-        )
-    if isinstance(base, torch.optim.LBFGS):
-        raise OptimizerError(
-            "LBFGS evaluates the loss several times a step, which latents cannot follow: use SGD, "
-            "Adam, AdamW, RMSprop or another first-order optimizer."
-        )
-    held = {parameter for group in base.param_groups for parameter in group["params"]}
-    missing = [target.name for target in targets if target.parameter not in held]
-    if missing:
-        raise OptimizerError(
-            f"The optimizer does not hold {len(missing)} of the {len(targets)} selected weights "
-            f"({missing[0]!r} is the first): build it from this model's parameters(), or exclude "
-            "them."
-        )
 
 
 def _copy_changed_options(inner: Group, outer: Group) -> None:

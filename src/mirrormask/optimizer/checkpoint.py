@@ -46,9 +46,7 @@ def pack(optimizer: SparseOptimizer) -> dict[str, Any]:
         "steps_done": optimizer.steps_done,
         "budget": optimizer.budget,
         "pressure": dict(optimizer.pressure_state),
-        "pending": None
-        if optimizer._pending is None
-        else [float(value) for value in optimizer._pending],
+        "pending": optimizer.feedback.receive(),
     }
     return {"state": state, "param_groups": groups, _OWN: own}
 
@@ -80,7 +78,7 @@ def unpack(optimizer: SparseOptimizer, state_dict: dict[str, Any]) -> None:
     optimizer.steps_done = own["steps_done"]
     optimizer.budget = own["budget"]
     optimizer.pressure_state = dict(own["pressure"])
-    optimizer.set_pending(own["pending"])
+    optimizer.feedback.restore(own["pending"])
 
 
 def _identity(optimizer: SparseOptimizer) -> dict[str, Any]:

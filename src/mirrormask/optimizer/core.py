@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mirrormask.errors import ArgumentError, LifecycleError, MirrormaskWarning
-from mirrormask.masking import keep_largest, zeros_asked, zeros_per_tensor
-from mirrormask.optimizer import checkpoint
-from mirrormask.optimizer.base_step import BaseStep, check_base
-from mirrormask.optimizer.finish import count_flops, count_zeros, has_batchnorm, refresh_batchnorm
-from mirrormask.optimizer.latent_weight import LatentWeight, mask_buffers
+from mirrormask.optimizer import checkpoint, finish, preconditions
+from mirrormask.optimizer.base_step import BaseStep
+from mirrormask.optimizer.cut import choose, freeze, takes_away
+from mirrormask.optimizer.feedback import Feedback
+from mirrormask.optimizer.latent_weight import LatentWeight
 from mirrormask.optimizer.recipe import Recipe
 from mirrormask.pressure import Clock, PressureState, TrainingSignal
 from mirrormask.report import SparsityReport
@@ -51,6 +49,7 @@ class SparseOptimizer(Optimizer):
     Raises:
         ArgumentError: If ``sparsity`` or ``steps`` is outside its domain.
         OptimizerError: If ``base`` is no optimizer, cannot carry latents or lacks a target.
+        NonFiniteError: If a target holds NaN or infinity.
     """
 
     def __init__(
@@ -64,8 +63,11 @@ class SparseOptimizer(Optimizer):
         sparsity: float,
         steps: int,
     ) -> None:
-        _check_run(sparsity, steps)
-        check_base(base, targets)
+        sparsity, steps = preconditions.check_run(sparsity, steps)
+        preconditions.check_base(base, targets)
+        preconditions.check_finite((target.name, target.parameter) for target in targets)
+        if not recipe.geometry.keeps_weight_decay:
+            preconditions.warn_of_weight_decay(base.param_groups, targets, method)
         self.base = base
         self.model = model
         self.recipe = recipe
@@ -83,8 +85,11 @@ class SparseOptimizer(Optimizer):
         super().__init__(base.param_groups, base.defaults)
         self.param_groups = base.param_groups
         self.pressure_state: PressureState = recipe.pressure.start(float(self.l1()))
-        self._pending: Tensor | None = None
-        self._warn_of_weight_decay()
+        self.feedback = Feedback()
+        for weight in self.weights.values():
+            # What the base kept from earlier steps belongs to the weight, not to its latents.
+            if all(slot is not weight.parameter for slot in weight.slots.values()):
+                base.state.pop(weight.parameter, None)
 
     @property
     def alpha(self) -> float:
@@ -105,7 +110,8 @@ class SparseOptimizer(Optimizer):
             LifecycleError: If the model is finalised or all announced steps are done; the weights
                 are as they were.
         """
-        self._refuse_late_step()
+        preconditions.refuse_finalized(self, "step")
+        preconditions.refuse_late_step(self)
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -145,12 +151,19 @@ class SparseOptimizer(Optimizer):
     @torch.no_grad()
     def l1(self) -> Tensor:
         """Return the sum of ``|x|`` over the targeted weights, 0-d, on the device."""
-        sums = [w.parameter.abs().sum(dtype=torch.float64) for w in self.weights.values()]
+        sums = [
+            # Metal has no float64.
+            w.parameter.abs().sum(
+                dtype=torch.float32 if w.parameter.device.type == "mps" else torch.float64
+            )
+            for w in self.weights.values()
+        ]
         return torch.stack([total.to(sums[0].device) for total in sums]).sum()
 
     @torch.no_grad()
     def scales(self) -> dict[str, float]:
         """Return the scale ``a`` of each targeted tensor: L2 below it, L1 above."""
+        preconditions.refuse_finalized(self, "scales")
         return {w.name: float(self.recipe.geometry.scale(w.latents)) for w in self.weights.values()}
 
     @torch.no_grad()
@@ -167,33 +180,33 @@ class SparseOptimizer(Optimizer):
 
         Raises:
             LifecycleError: If the model is finalised already.
-            NonFiniteError: If a weight is NaN; the model is as it was.
+            ArgumentError: If ``data`` yields nothing, or no tensors; nothing is cut then.
+            NonFiniteError: If a weight is NaN or infinite; nothing is cut then.
         """
-        if self.finalized:
-            raise LifecycleError(
-                "finalize was called already: the model is plain and its report was returned then."
-            )
-        for weight in self.weights.values():
+        preconditions.refuse_finalized(self, "finalize")
+        weights = self.weights.values()
+        for weight in weights:
             weight.adopt_edits()
-        before = {name: mask.sum() for name, mask in self.masks().items()}
-        self._cut(self.sparsity)
-        changed = any(bool(mask.sum() != before[name]) for name, mask in self.masks().items())
-        self.finalized = True
-        self._release()
+        preconditions.check_finite((weight.name, weight.parameter) for weight in weights)
+        kept = choose(weights, self.sparsity, self.recipe.masking.scope)
+        # All that may fail comes before the cut, so that finalize can be called again.
         flops: dict[str, int] = {}
         if data is not None:
-            flops = count_flops(self.model, data)
-            refresh_batchnorm(self.model, data)
-        elif changed and has_batchnorm(self.model):
-            warnings.warn(
-                "Weights were cut after the last step and the BatchNorm statistics are those of "
-                "before: pass training batches, finalize(data=loader).",
-                MirrormaskWarning,
-                stacklevel=2,
-            )
-        return count_zeros(
+            inputs, data = finish.take_first(data)
+            flops = finish.count_flops(self.model, inputs)
+        elif finish.has_batchnorm(self.model) and takes_away(weights, kept):
+            finish.warn_of_stale_statistics()
+        freeze(weights, kept, self.base)
+        if data is not None and finish.has_batchnorm(self.model):
+            finish.refresh_batchnorm(self.model, data)
+        self.finalized = True
+        for weight in weights:
+            for slot in weight.slots.values():
+                self.base.state.pop(slot, None)
+            weight.latents, weight.slots = {}, {}
+        return finish.count_zeros(
             self.model,
-            [(w.name, w.parameter) for w in self.weights.values()],
+            [(weight.names, weight.parameter) for weight in weights],
             method=self.method,
             steps=self.steps_done,
             asked=self.sparsity,
@@ -210,7 +223,9 @@ class SparseOptimizer(Optimizer):
         Raises:
             CheckpointError: If it is damaged or of another model, method, target or length; this
                 optimizer is as it was.
+            LifecycleError: If the model is finalised.
         """
+        preconditions.refuse_finalized(self, "load_state_dict")
         checkpoint.unpack(self, state_dict)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -232,17 +247,6 @@ class SparseOptimizer(Optimizer):
         """Show the base optimizer the groups that it sees inside a step, while inside."""
         return self._base_step.latent_groups(0.0)
 
-    def set_pending(self, measured: list[float] | None) -> None:
-        """Restore a measurement that the pressure has not used yet."""
-        self._pending = None if measured is None else torch.tensor(measured, dtype=torch.float64)
-
-    def _release(self) -> None:
-        """Drop latents and their optimizer state: the plain model needs neither."""
-        for weight in self.weights.values():
-            for slot in weight.slots.values():
-                self.base.state.pop(slot, None)
-            weight.latents, weight.slots = {}, {}
-
     def _clock(self) -> Clock:
         return Clock(
             step=self.steps_done,
@@ -253,89 +257,29 @@ class SparseOptimizer(Optimizer):
     def _first_group(self) -> dict[str, Any]:
         return next(g for g in self.param_groups if any(p in self.weights for p in g["params"]))
 
-    def _refuse_late_step(self) -> None:
-        if self.finalized:
-            raise LifecycleError(
-                "step was called after finalize: the model is plain now; to train it further, "
-                "wrap a new optimizer with sparsify."
-            )
-        if self.steps_done >= self.steps:
-            raise LifecycleError(
-                f"step {self.steps_done + 1} is more than the steps={self.steps} announced: "
-                "announce the optimizer steps of the whole run (epochs x batches, divided by "
-                "gradient accumulation)."
-            )
-
     def _measure(self) -> None:
         pressure = self.recipe.pressure
         clock = self._clock()
         if not pressure.measures_at(clock):
             return
-        if self._pending is not None:
-            measured = [float(value) for value in self._pending]
+        measured = self.feedback.receive()
+        if measured is not None:
             self.pressure_state = pressure.react(self.pressure_state, measured, clock)
         live = [w for w in self.weights.values() if w.parameter.grad is not None]
         if live:
-            device = pressure.measure(
-                [w.weight() for w in live],
-                [w.parameter.grad for w in live if w.parameter.grad is not None],
-                self.sparsity,
+            self.feedback.send(
+                pressure.measure(
+                    [w.weight() for w in live],
+                    [w.parameter.grad for w in live if w.parameter.grad is not None],
+                    self.sparsity,
+                )
             )
-            # A copy that does not wait: it is read one measurement later.
-            host = torch.empty(
-                device.shape, dtype=device.dtype, pin_memory=device.device.type == "cuda"
-            )
-            self._pending = host.copy_(device, non_blocking=True)
 
     def _mask(self) -> None:
         sparsity = self.recipe.masking.cut_after(self.steps_done, self.steps, self.sparsity)
+        weights = self.weights.values()
         if sparsity is not None:
-            self._cut(sparsity)
+            freeze(weights, choose(weights, sparsity, self.recipe.masking.scope), self.base)
         if self.recipe.rebalances_after(self.steps_done, self.steps):
-            for weight in self.weights.values():
+            for weight in weights:
                 weight.rebalance()
-
-    def _cut(self, sparsity: float) -> None:
-        weights = list(self.weights.values())
-        magnitudes = [weight.weight().abs() for weight in weights]
-        scope = self.recipe.masking.scope
-        if scope == "global":
-            total = sum(tensor.numel() for tensor in magnitudes)
-            kept = keep_largest(magnitudes, zeros_asked(sparsity, total))
-        else:
-            zeros = zeros_per_tensor([m.shape for m in magnitudes], sparsity, scope)
-            kept = [keep_largest([m], z)[0] for m, z in zip(magnitudes, zeros, strict=True)]
-        for weight, keep in zip(weights, kept, strict=True):
-            weight.set_cut(~keep)
-            for slot in weight.slots.values():
-                mask_buffers(weight, self.base.state.get(slot, {}))
-
-    def _warn_of_weight_decay(self) -> None:
-        if self.recipe.geometry.keeps_weight_decay:
-            return
-        decayed = [
-            group["weight_decay"]
-            for group in self.param_groups
-            if group.get("weight_decay") and any(p in self.weights for p in group["params"])
-        ]
-        if decayed:
-            warnings.warn(
-                f"weight_decay={decayed[0]} is switched off for the {len(self.weights)} tensors "
-                f"that {self.method!r} makes sparse, where it would be a second L1 penalty; other "
-                "parameters keep it.",
-                MirrormaskWarning,
-                stacklevel=4,
-            )
-
-
-def _check_run(sparsity: float, steps: int) -> None:
-    if not isinstance(sparsity, float | int) or not 0 <= sparsity < 1:
-        raise ArgumentError(
-            f"sparsity={sparsity} is no fraction of zeros: use a number in [0, 1), such as 0.95 "
-            "for 95 %."
-        )
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps <= 0:
-        raise ArgumentError(
-            f"steps={steps} is no length of a run: give the number of optimizer steps, a whole "
-            "number of at least 1."
-        )

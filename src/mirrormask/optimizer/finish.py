@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mirrormask.errors import ArgumentError
+from mirrormask.errors import ArgumentError, MirrormaskWarning
 from mirrormask.masking import zeros_asked
 from mirrormask.report import SparsityReport, TensorSparsity
 
@@ -25,35 +27,61 @@ def has_batchnorm(model: nn.Module) -> bool:
     )
 
 
+def warn_of_stale_statistics() -> None:
+    """Say that a cut without data leaves BatchNorm as it was."""
+    warnings.warn(
+        "Weights are cut after the last step and the BatchNorm statistics are those of before: "
+        "pass training batches, finalize(data=loader).",
+        MirrormaskWarning,
+        stacklevel=4,  # past finalize and its no_grad
+    )
+
+
 def refresh_batchnorm(model: nn.Module, data: Iterable[Any]) -> None:
     """Re-estimate all BatchNorm statistics as plain averages over the batches."""
-    if has_batchnorm(model):
-        parameter = next(model.parameters())
-        update_bn(data, model, device=parameter.device)
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        update_bn(data, model, device=next(model.parameters()).device)
+    finally:  # a batch that fails must not leave averages over the whole history switched on
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
-def count_flops(model: nn.Module, data: Iterable[Any]) -> dict[str, int]:
+def take_first(data: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
+    """Return the input of the first batch, and all batches, from one pass over the data.
+
+    Raises:
+        ArgumentError: If there is no batch, or a batch does not start with a tensor.
+    """
+    batches = iter(data)
+    first = next(batches, None)
+    if first is None:
+        raise ArgumentError("data holds no batch: pass a loader that yields at least one.")
+    inputs = first[0] if isinstance(first, list | tuple) and first else first
+    if not isinstance(inputs, Tensor) or inputs.ndim == 0 or len(inputs) == 0:
+        raise ArgumentError(
+            f"data yields {type(first).__name__}, from which no input can be read: yield tensors, "
+            "or tuples whose first part is the input."
+        )
+    return inputs, itertools.chain([first], batches)
+
+
+def count_flops(model: nn.Module, inputs: Tensor) -> dict[str, int]:
     """Return the FLOPs of a forward pass on one example by module name, ``""`` for the whole.
 
     Args:
         model: Any module.
-        data: Batches; the first one is used, and its FLOPs are divided by its length.
-
-    Raises:
-        ArgumentError: If there is no batch.
+        inputs: A batch; its FLOPs are divided by its length.
     """
-    batch = next(iter(data), None)
-    if batch is None:
-        raise ArgumentError("data holds no batch: pass a loader that yields at least one.")
-    inputs = batch[0] if isinstance(batch, list | tuple) else batch
-    inputs = inputs.to(next(model.parameters()).device)
-    training = model.training
+    training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(inputs)
+            model(inputs.to(next(model.parameters()).device))
     finally:
-        model.train(training)
+        for module, mode in training:
+            module.training = mode
     root = type(model).__name__
     totals = {
         name.removeprefix(root).removeprefix("."): sum(ops.values()) // len(inputs)
@@ -65,28 +93,38 @@ def count_flops(model: nn.Module, data: Iterable[Any]) -> dict[str, int]:
 
 def count_zeros(
     model: nn.Module,
-    targets: Sequence[tuple[str, Tensor]],
+    targets: Sequence[tuple[Sequence[str], Tensor]],
     *,
     method: str,
     steps: int,
     asked: float,
     flops: Mapping[str, int],
 ) -> SparsityReport:
-    """Return the report of a model, every zero counted from its tensors."""
-    modules = dict(model.named_modules())
+    """Return the report of a model, every zero counted from its tensors.
+
+    Args:
+        model: The model.
+        targets: Each with all its names, the first one for the report.
+        method: Its name.
+        steps: Steps done.
+        asked: Sparsity asked for.
+        flops: What :func:`count_flops` returned, or nothing.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
     counted = {id(tensor) for _, tensor in targets}
     others = [p for p in model.parameters() if id(p) not in counted]
     rows = []
-    for name, tensor in targets:
-        owner = name.rpartition(".")[0]
-        is_counted = isinstance(modules.get(owner), _COUNTED)
+    for names, tensor in targets:
+        # A tied weight works in every layer that holds it.
+        owners = [name.rpartition(".")[0] for name in names]
+        owners = [owner for owner in owners if isinstance(modules.get(owner), _COUNTED)]
         rows.append(
             TensorSparsity(
-                name=name,
+                name=names[0],
                 shape=tuple(tensor.shape),
                 weights=tensor.numel(),
                 zeros=int((tensor == 0).sum()),
-                flops=flops.get(owner) if is_counted else None,
+                flops=sum(flops.get(owner, 0) for owner in owners) if flops and owners else None,
             )
         )
     return SparsityReport(

@@ -18,6 +18,7 @@ class LatentWeight:
 
     Attributes:
         name: Qualified name of the tensor in the model.
+        names: All its names, where it is tied.
         parameter: The model's own tensor.
         latents: What stands for it, by name.
         slots: What the base optimizer is given in its place, by name: the objects that key its
@@ -27,6 +28,7 @@ class LatentWeight:
 
     def __init__(self, target: Target, geometry: Geometry) -> None:
         self.name = target.name
+        self.names = target.names
         self.parameter = target.parameter
         self.geometry = geometry
         self.cut: Tensor | None = None
@@ -67,6 +69,8 @@ class LatentWeight:
             edited = current != weight
             self._replace(edited, self.geometry.split(weight.to(self.dtype)))
         self._apply_cut()
+        if self.parameter.grad is None:
+            self._write()  # no step will
 
     def pull_back(self) -> None:
         """Put gradients on the slots; none where the weight has none."""
@@ -147,8 +151,8 @@ class LatentWeight:
         for name, latent in self.latents.items():
             if latent.shape == where.shape:
                 latent.copy_(torch.where(where, fresh[name], latent))
-            elif where.all():  # a 0-d scale belongs to all coordinates at once
-                latent.copy_(fresh[name])
+            else:  # a 0-d scale belongs to all coordinates at once
+                latent.copy_(torch.where(where.all(), fresh[name], latent))
 
     def _apply_cut(self) -> None:
         if self.cut is None:
@@ -160,12 +164,3 @@ class LatentWeight:
     def _write(self) -> None:
         if not self.shares_memory:
             self.geometry.compose(self.latents, out=self.parameter.detach())
-
-
-def mask_buffers(weight: LatentWeight, state: dict[str, object]) -> None:
-    """Zero the cut coordinates in one slot's optimizer state, so that nothing revives them."""
-    if weight.cut is None:
-        return
-    for value in state.values():
-        if isinstance(value, Tensor) and value.shape == weight.cut.shape:
-            value.masked_fill_(weight.cut, 0)

@@ -1,0 +1,52 @@
+"""Measurements for a pressure that reacts, read one interval late so that no step waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Feedback:
+    """One measurement on its way from the device to the host.
+
+    :meth:`send` queues the copy behind the work of its step; :meth:`receive`, an interval later,
+    waits only if the device has not got that far, so a run is the same however far ahead the host
+    is.
+    """
+
+    def __init__(self) -> None:
+        self._host: Tensor | None = None
+        self._arrived: torch.cuda.Event | None = None
+
+    def send(self, measured: Tensor) -> None:
+        """Start the copy of a 1-d tensor; what was sent before is forgotten."""
+        self._arrived = None
+        if measured.device.type != "cuda":
+            self._host = measured.to("cpu")
+            return
+        self._host = torch.empty(measured.shape, dtype=measured.dtype, pin_memory=True)
+        self._host.copy_(measured, non_blocking=True)
+        self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._arrived.record(torch.cuda.current_stream(measured.device))
+
+    def receive(self) -> list[float] | None:
+        """Return what was sent last, or None if nothing was."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+            self._arrived = None
+        return None if self._host is None else [float(value) for value in self._host]
+
+    def restore(self, measured: list[float] | None) -> None:
+        """Take what :meth:`receive` returned in another run."""
+        self._arrived = None
+        self._host = None if measured is None else torch.tensor(measured, dtype=torch.float64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return plain numbers: an event belongs to its process."""
+        return {"measured": self.receive()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`__getstate__` returned."""
+        self.restore(state["measured"])

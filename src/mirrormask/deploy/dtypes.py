@@ -102,7 +102,8 @@ def word_numpy(dtype: torch.dtype) -> npt.DTypeLike:
 
 def words_of(tensor: torch.Tensor) -> Words:
     """Return the bits of a contiguous CPU tensor as a flat integer array that shares its memory."""
-    flat = tensor.detach().reshape(-1)
+    # A single element may carry any stride and still count as contiguous.
+    flat = tensor.detach().as_strided((tensor.numel(),), (1,))
     words: Words = flat.view(_WORD_TORCH[word_bytes(tensor.dtype)]).numpy()
     return words
 

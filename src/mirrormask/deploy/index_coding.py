@@ -1,4 +1,4 @@
-"""Four ways to write down where the nonzeros of a tensor are.
+"""Three ways to write down where the nonzeros of a tensor are.
 
 Positions are strictly increasing integers below a length. Every decoder works in short vectorised
 chunks, so its scratch memory does not grow with the tensor, and every form can only express
@@ -10,9 +10,9 @@ layout     bytes                                                       best when
 bitmask    length / 8                                                  about half are zeros
 rice       unary high bits and k low bit planes of each gap            zeros are scattered
 gaps8      one byte a gap, 255 = "skip 255 and go on"                  zeros come in clusters
-gaps16     two bytes a gap, 65535 likewise                             gaps are very long
 =========  ==========================================================  ======================
 
+Sixteen-bit gaps were tried as well: Rice coding is smaller wherever gaps are long.
 Rice coding (Rice & Plaunt 1971, doi:10.1109/TCOM.1971.1090789) is within 3 % of the entropy of
 gaps between independent nonzeros.
 """
@@ -30,10 +30,11 @@ from mirrormask.errors import CheckpointError
 
 Positions = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
-IndexLayout = Literal["bitmask", "rice", "gaps8", "gaps16"]
-INDEX_LAYOUTS: tuple[IndexLayout, ...] = ("bitmask", "rice", "gaps8", "gaps16")
+IndexLayout = Literal["bitmask", "rice", "gaps8"]
+INDEX_LAYOUTS: tuple[IndexLayout, ...] = ("bitmask", "rice", "gaps8")
 MAX_RICE_BITS = 40
 _CHUNK = 1 << 15
+_ESCAPE = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +53,13 @@ def index_choices(positions: Positions, length: int) -> list[IndexChoice]:
         >>> import numpy as np
         >>> where = np.arange(0, 100_000, 100)
         >>> [(c.layout, c.nbytes) for c in index_choices(where, 100_000) if c.layout != "rice"]
-        [('gaps8', 1001), ('gaps16', 2002), ('bitmask', 12500)]
+        [('gaps8', 1001), ('bitmask', 12500)]
     """
     gaps = _gaps(positions, length)
     inner = gaps[:-1]
     choices = [
         IndexChoice(layout="bitmask", rice_bits=0, nbytes=-(-length // 8)),
-        IndexChoice(layout="gaps8", rice_bits=0, nbytes=int(gaps.size + (gaps // 255).sum())),
-        IndexChoice(
-            layout="gaps16", rice_bits=0, nbytes=2 * int(gaps.size + (gaps // 65535).sum())
-        ),
+        IndexChoice(layout="gaps8", rice_bits=0, nbytes=int(gaps.size + (gaps // _ESCAPE).sum())),
     ]
     mean = float(inner.mean()) if inner.size else 0.0
     middle = max(1, int(np.log2(mean + 1.0)))
@@ -80,9 +78,7 @@ def encode_positions(positions: Positions, length: int, choice: IndexChoice) -> 
         return np.packbits(mask, bitorder="little")
     gaps = _gaps(positions, length)
     if choice.layout == "gaps8":
-        return _encode_gaps(gaps, np.uint8)
-    if choice.layout == "gaps16":
-        return _encode_gaps(gaps, np.uint16)
+        return _encode_gaps(gaps)
     return _encode_rice(gaps[:-1], choice.rice_bits)
 
 
@@ -99,7 +95,7 @@ def decode_positions(
     elif layout == "rice":
         chunks = _decode_rice(code, length, count, rice_bits)
     else:
-        chunks = _decode_gaps(code, length, np.uint8 if layout == "gaps8" else np.uint16)
+        chunks = _decode_gaps(code, length)
     seen = 0
     for chunk in chunks:
         seen += chunk.size
@@ -118,34 +114,27 @@ def _gaps(positions: Positions, length: int) -> Positions:
     return np.diff(edges) - 1
 
 
-def _encode_gaps(gaps: Positions, kind: type[np.uint8] | type[np.uint16]) -> Bytes:
-    escape = int(np.iinfo(kind).max)
-    ends = np.cumsum(gaps // escape + 1) - 1
-    code = np.full(int(ends[-1]) + 1, escape, dtype=kind)
-    code[ends] = (gaps % escape).astype(kind)
-    return code.view(np.uint8)
+def _encode_gaps(gaps: Positions) -> Bytes:
+    ends = np.cumsum(gaps // _ESCAPE + 1) - 1
+    code = np.full(int(ends[-1]) + 1, _ESCAPE, dtype=np.uint8)
+    code[ends] = gaps % _ESCAPE
+    return code
 
 
-def _decode_gaps(
-    code: Bytes, length: int, kind: type[np.uint8] | type[np.uint16]
-) -> Iterator[Positions]:
-    escape = int(np.iinfo(kind).max)
-    if code.size % np.dtype(kind).itemsize:
-        raise CheckpointError("the list of gaps has half an entry")
-    units = code.view(kind)
-    if units.size == 0 or units[-1] == escape:
+def _decode_gaps(code: Bytes, length: int) -> Iterator[Positions]:
+    if code.size == 0 or code[-1] == _ESCAPE:
         raise CheckpointError("the list of gaps has no end")
     edge = 0
-    for start in range(0, units.size, _CHUNK):
-        chunk = units[start : start + _CHUNK]
-        lands = chunk != escape
+    for start in range(0, code.size, _CHUNK):
+        chunk = code[start : start + _CHUNK]
+        lands = chunk != _ESCAPE
         edges = np.cumsum(chunk.astype(np.int64) + lands) + edge
         edge = int(edges[-1])
         if edge > length + 1:
             raise CheckpointError("the list of gaps points behind the end of the tensor")
         positions = edges[lands] - 1
         # The last gap leads to the end itself: it proves that nothing is missing.
-        last = start + chunk.size == units.size
+        last = start + chunk.size == code.size
         yield positions[:-1] if last else positions
     if edge != length + 1:
         raise CheckpointError("the list of gaps does not cover the tensor")

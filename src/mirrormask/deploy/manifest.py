@@ -33,7 +33,7 @@ CHECKSUM_KEY = "mirrormask_crc32"
 MAX_EXPANSION = 2048
 _FREE_BYTES = 128
 
-Layout = Literal["dense", "bitmask", "rice", "gaps8", "gaps16"]
+Layout = Literal["dense", "bitmask", "rice", "gaps8"]
 Values = Literal["exact", "fp32", "fp16", "bf16", "int8"]
 SignedZeros = Literal["keep", "drop"]
 SIGNED_ZEROS: tuple[SignedZeros, ...] = get_args(SignedZeros)

@@ -24,7 +24,7 @@ def take_step(geometry: Geometry, latents: Latents, grad: Tensor, lr: float, alp
         >>> latents = Factors().split(torch.tensor([0.3]))
         >>> take_step(Factors(), latents, torch.tensor([1.0]), 0.1, 0.0)
         >>> Factors().compose(latents)
-        tensor([0.1870])
+        tensor([0.1864])
     """
     pulled = geometry.pull_back(latents, grad)
     moved = geometry.moving(latents)

@@ -1,107 +1,23 @@
 """The least R_a among the exact solutions of ``Z x = Y``, and its limit, basis pursuit.
 
-Independent of every flow: Newton's method on the dual, one unknown a sample. For the penalised
-problem ``1/2 ||Z x - Y||² + ridge * R_a(x)`` the same dual gains ``ridge`` on its diagonal.
+Independent of every flow. For the penalised problem ``1/2 ||Z x - Y||² + ridge * R_a(x)`` the
+same dual gains ``ridge`` on its diagonal.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import linprog
 
 from mirrormask.errors import ArgumentError
-from mirrormask.lab.potential import check_scale, primal
+from mirrormask.lab.dual import Interpolator, newton
+from mirrormask.lab.potential import check_scale
 from mirrormask.lab.schedules import Array
 
-LONGEST_STEP = 2.0
-"""Bound on a Newton step in theta: beyond it the exponential is nothing like its tangent."""
-
-NEGLIGIBLE = 1e-14
-"""Features whose share of the curvature is below this are left out of the Hessian."""
-
-
-@dataclass(frozen=True)
-class Interpolator:
-    """A solution of the dual.
-
-    Attributes:
-        x: Weights, shape (features,).
-        dual: Multipliers, shape (samples,); ``grad R_a(x) = Z.T @ dual``.
-        residual: Largest ``|Z x + ridge * dual - Y|``.
-        steps: Newton steps taken, over all scales.
-    """
-
-    x: Array
-    dual: Array
-    residual: float
-    steps: int
-
-
-def _curvature(z: Array, h: Array) -> Array:
-    """Return ``2 Z diag(h) Z.T`` over the features that matter, in blocks of bounded memory."""
-    keep = np.flatnonzero(h > NEGLIGIBLE * h.max())
-    total = np.zeros((len(z), len(z)))
-    for begin in range(0, len(keep), 8192):
-        some = keep[begin : begin + 8192]
-        root = z[:, some] * np.sqrt(2.0 * h[some])
-        total += root @ root.T
-    return total
-
-
-def _solve(matrix: Array, right: Array) -> Array:
-    """Solve a positive semi-definite system, lifting its diagonal as little as it takes."""
-    lift, diagonal = 0.0, np.diag_indices_from(matrix)
-    unit = float(np.trace(matrix)) / len(matrix)
-    while True:
-        lifted = matrix.copy()
-        lifted[diagonal] += lift
-        try:
-            solution: Array = cho_solve(cho_factor(lifted, check_finite=False), right)
-        except np.linalg.LinAlgError:
-            solution = np.full_like(right, np.nan)
-        if np.all(np.isfinite(solution)):
-            return solution
-        lift = max(10.0 * lift, 1e-15 * unit)
-
-
-def _newton(
-    z: Array,
-    y: Array,
-    a: float,
-    *,
-    tilt: Array,
-    dual: Array,
-    ridge: float,
-    tol: float,
-    limit: int,
-) -> Interpolator:
-    """Minimise ``sum(a/2 cosh(2 Z.T dual + tilt)) + ridge/2 |dual|² - y dual``, damped."""
-    theta = 2.0 * (z.T @ dual) + tilt
-    x = primal(theta, a)
-    rest = y - z @ x - ridge * dual
-    for step in range(limit):
-        size = float(np.abs(rest).max())
-        if size <= tol:
-            return Interpolator(x, dual, size, step)
-        matrix = _curvature(z, np.hypot(x, a))
-        matrix[np.diag_indices_from(matrix)] += ridge
-        move = _solve(matrix, rest)
-        turn = 2.0 * (z.T @ move)
-        pace = min(1.0, LONGEST_STEP / max(float(np.abs(turn).max()), 1e-300))
-        slope = float(rest @ move)
-        # The dual is convex: a step is long enough while the slope along it has not turned much.
-        for _ in range(40):
-            x_next = primal(theta + pace * turn, a)
-            rest_next = y - z @ x_next - ridge * (dual + pace * move)
-            if float(rest_next @ move) >= -0.5 * abs(slope):
-                break
-            pace *= 0.5
-        dual, theta, x, rest = dual + pace * move, theta + pace * turn, x_next, rest_next
-    return Interpolator(x, dual, float(np.abs(rest).max()), limit)
+DEPENDENT = 1e-13
+"""Share of the largest eigenvalue of Z Z.T below which a direction counts as dependent."""
 
 
 def check_system(z: Array, y: Array) -> tuple[Array, Array]:
@@ -123,6 +39,35 @@ def check_system(z: Array, y: Array) -> tuple[Array, Array]:
     if not (np.isfinite(z).all() and np.isfinite(y).all()):
         raise ArgumentError("z or y holds NaN or infinity: clean or impute the data first.")
     return z, y
+
+
+def independent_rows(z: Array, y: Array) -> tuple[Array, Array, float]:
+    """Return a system with independent rows and the same least-squares solutions.
+
+    Args:
+        z: Measurements, shape (samples, features).
+        y: Targets, shape (samples,).
+
+    Returns:
+        The new ``z`` and ``y``, with rank-of-z rows, and the norm of the part of ``y`` that no
+        ``x`` reaches.
+
+    Example:
+        >>> z, y, left = independent_rows(np.ones((2, 3)), np.array([1.0, 3.0]))
+        >>> z.shape, round(left, 6)  # the mean is reached, ±1 is not
+        ((1, 3), 1.414214)
+    """
+    whole = float(y @ y)
+    if z.shape[0] > z.shape[1]:
+        q, z = np.linalg.qr(z)
+        y = q.T @ y
+    values, vectors = np.linalg.eigh(z @ z.T)
+    good = values > DEPENDENT * max(float(values[-1]), 1e-300)
+    if not good.all():
+        # Fortran order: the dual reads the system by features.
+        basis = vectors[:, good].T
+        z, y = (z.T @ basis.T).T, basis @ y
+    return z, y, math.sqrt(max(whole - float(y @ y), 0.0))
 
 
 def least_potential(
@@ -169,25 +114,46 @@ def least_potential(
     check_scale(a)
     if not (math.isfinite(ridge) and ridge >= 0):
         raise ArgumentError(f"ridge={ridge} is not a penalty: use a finite number >= 0.")
-    start = np.zeros(z.shape[1]) if x0 is None else np.asarray(x0, dtype=np.float64)
-    tilt = np.arcsinh(2.0 * start / beta)
-    rest = y - z @ primal(tilt, a)
     if ridge == 0:
-        fit, *_ = np.linalg.lstsq(z, rest, rcond=None)
-        if np.abs(z @ fit - rest).max() > 1e-8 * max(float(np.abs(y).max()), 1e-300):
+        samples = len(y)
+        size = float(np.linalg.norm(y))
+        z, y, left = independent_rows(z, y)
+        if left > 1e-6 * size:
             raise ArgumentError(
-                f"No x solves Z x = Y ({z.shape[0]} samples, {z.shape[1]} features): the system "
-                "is inconsistent, so give a ridge > 0, or project Y on the columns of Z."
+                f"No x solves Z x = Y ({samples} samples, {z.shape[1]} features): the system is "
+                f"inconsistent by {left:.2e}, so give a ridge > 0, or fit a MirrorRegressor, which "
+                "takes the least-squares solutions."
             )
-    unit = max(float(np.abs(y).max()), 1e-300)
+    start = np.zeros(z.shape[1]) if x0 is None else np.asarray(x0, dtype=np.float64)
+    return descend_scales(
+        z, y, a, tilt=np.arcsinh(2.0 * start / beta), ridge=ridge, tol=tol, limit=limit
+    )
+
+
+def descend_scales(
+    z: Array, y: Array, a: float, *, tilt: Array, ridge: float, tol: float, limit: int
+) -> Interpolator:
+    """Solve the dual at ever smaller scales down to ``a``; the rows must be independent.
+
+    Args:
+        z: Measurements with independent rows, shape (samples, features).
+        y: Targets, shape (samples,).
+        a: The last scale.
+        tilt: ``arcsinh(2 x0 / beta)``, shape (features,).
+        ridge: Weight of the potential.
+        tol: Largest residual allowed, relative to the largest target.
+        limit: Most Newton steps in all.
+
+    Raises:
+        ArgumentError: If ``limit`` steps were not enough.
+    """
+    unit = max(float(np.abs(y).max(initial=0.0)), 1e-300)
     dual, steps, scale = np.zeros(len(y)), 0, max(a, unit)
     while True:
         last = scale <= a
         # Between scales a rough answer is enough to stay where Newton's method is quick.
         aim = tol * unit if last else 1e-3 * unit
-        found = _newton(
-            z, y, scale, tilt=tilt, dual=dual, ridge=ridge, tol=aim, limit=limit - steps
-        )
+        found = newton(z, y, scale, tilt=tilt, dual=dual, ridge=ridge, tol=aim, limit=limit - steps)
         steps += found.steps
         if last or steps >= limit:
             break

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirrormask.errors import ArgumentError, DataError
+from mirrormask.study.augment import crop_and_flip, nudge_and_flip
+from mirrormask.study.batches import Augment
 from mirrormask.study.cifar import read_cifar10_jpeg
 from mirrormask.study.digits import read_digits
 from mirrormask.study.download import cache_folder
@@ -87,11 +89,13 @@ class DatasetRecord:
         summary: One line for help texts and tables.
         read: Takes ``root`` and ``cache`` and reads the raw images.
         takes_root: Whether ``root`` means anything to the reader.
+        augment: What training runs do to its batches, if anything.
     """
 
     summary: str
     read: Callable[[Path | None, Path], RawImages]
     takes_root: bool = True
+    augment: Augment | None = None
 
 
 DATASETS: Mapping[str, DatasetRecord] = MappingProxyType(
@@ -100,14 +104,17 @@ DATASETS: Mapping[str, DatasetRecord] = MappingProxyType(
             summary="Fashion-MNIST, 10,000 + 2,000 grey images of 28x28, packaged: always there",
             read=lambda root, cache: read_subset(),
             takes_root=False,
+            augment=nudge_and_flip,
         ),
         "fashion-mnist": DatasetRecord(
             summary="Fashion-MNIST whole, 60,000 + 10,000: a folder, Debian package, or download",
             read=read_whole,
+            augment=nudge_and_flip,
         ),
         "cifar10-jpeg": DatasetRecord(
             summary="CIFAR-10 (JPEG), 50,000 + 10,000 colour images of 32x32, from a local archive",
             read=read_cifar10_jpeg,
+            augment=crop_and_flip,
         ),
         "digits": DatasetRecord(
             summary="scikit-learn's digits, 1,437 + 360 grey images of 8x8",

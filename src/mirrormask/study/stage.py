@@ -25,7 +25,7 @@ from mirrormask.study.callbacks import (
     History,
     check_checkpoint,
 )
-from mirrormask.study.data import Dataset, Split
+from mirrormask.study.data import DATASETS, Dataset, Split
 from mirrormask.study.models import build
 from mirrormask.study.result import StageResult
 from mirrormask.study.run_folder import replacing
@@ -56,7 +56,12 @@ def run_stage(
         return StageResult.read(folder / RESULT)
     began = time.perf_counter()
     network = make_model(settings, data)
-    batches = Batches(*data.train, batch_size=settings.batch_size, seed=settings.seed)
+    batches = Batches(
+        *data.train,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        augment=DATASETS[settings.data].augment,
+    )
     task = Classification(
         network,
         steps=settings.epochs * len(batches),
@@ -71,7 +76,9 @@ def run_stage(
     _fit(folder, settings, task, batches, data.validation, history, title)
     report = None
     if task.sparse_optimizer is not None:
-        report = task.sparse_optimizer.finalize(batches)
+        # Plain images: what BatchNorm sees should be what it will see.
+        plain = Batches(*data.train, batch_size=settings.batch_size, shuffle=False)
+        report = task.sparse_optimizer.finalize(plain)
     network.eval()
     with replacing(folder / MODEL) as temporary:
         save_file(network.state_dict(), temporary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -43,6 +44,7 @@ def pack(optimizer: SparseOptimizer) -> dict[str, Any]:
             )
         groups.append(group | {"params": indices})
     own = _identity(optimizer) | {
+        "contents": [_contents(entry) for entry in state.values()],
         "steps_done": optimizer.steps_done,
         "budget": optimizer.budget,
         "pressure": dict(optimizer.pressure_state),
@@ -89,8 +91,17 @@ def _identity(optimizer: SparseOptimizer) -> dict[str, Any]:
         "base": type(optimizer.base).__name__,
         "sparsity": optimizer.sparsity,
         "steps": optimizer.steps,
-        "tensors": [[w.name, list(w.parameter.shape)] for w in optimizer.weights.values()],
+        "parameters": [
+            [_describe(optimizer, parameter) for parameter in group["params"]]
+            for group in optimizer.param_groups
+        ],
     }
+
+
+def _describe(optimizer: SparseOptimizer, parameter: Tensor) -> list[Any]:
+    weight = optimizer.weights.get(parameter)
+    name = "(dense)" if weight is None else weight.name
+    return [name, str(parameter.dtype), *parameter.shape]
 
 
 def _pack_weight(optimizer: SparseOptimizer, weight: LatentWeight) -> dict[str, Any]:
@@ -110,24 +121,10 @@ def _pack_weight(optimizer: SparseOptimizer, weight: LatentWeight) -> dict[str, 
 def _read_latents(
     weight: LatentWeight, saved: dict[str, Any]
 ) -> tuple[dict[str, Tensor], Tensor | None]:
-    tensors = {}
-    for name, latent in weight.latents.items():
-        if weight.shares_memory and name == "x":
-            continue
-        found = saved.get(name)
-        if not isinstance(found, Tensor) or found.shape != latent.shape:
-            raise CheckpointError(
-                f"The checkpoint is damaged: latent {name!r} of weight {weight.name!r} is missing "
-                "or has another shape; resume from an older one."
-            )
-        tensors[name] = found
-    cut = saved.get("cut")
-    if cut is not None and cut.shape != weight.parameter.shape:
-        raise CheckpointError(
-            f"The checkpoint is damaged: the mask of weight {weight.name!r} has shape "
-            f"{tuple(cut.shape)}, not {tuple(weight.parameter.shape)}; resume from an older one."
-        )
-    return tensors, cut
+    tensors = {
+        name: saved[name] for name in weight.latents if not (weight.shares_memory and name == "x")
+    }
+    return tensors, saved.get("cut")
 
 
 def _load_base(optimizer: SparseOptimizer, base_state: dict[Tensor, dict[str, Any]]) -> None:
@@ -160,26 +157,68 @@ def _check(optimizer: SparseOptimizer, state_dict: dict[str, Any]) -> dict[str, 
             "version of mirrormask that wrote it."
         )
     for key, here in _identity(optimizer).items():
-        if own.get(key) != here:
+        there = own.get(key)
+        if there != here:
+            written, wanted = _first_difference(there, here)
             raise CheckpointError(
-                f"The checkpoint was written with {key}={_short(own.get(key))}, this run has "
-                f"{_short(here)}: resume with the settings of the run that wrote it."
+                f"The checkpoint was written with {key}={_short(written)}, this run has "
+                f"{_short(wanted)}: resume with the settings of the run that wrote it."
             )
     try:
-        saved = [len(group["params"]) for group in state_dict["param_groups"]]
-        complete = all(index in state_dict["state"] for index in range(sum(saved)))
-        complete = complete and {"steps_done", "budget", "pressure", "pending"} <= own.keys()
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"The checkpoint is damaged ({error!r}): resume from an older one."
-        ) from error
-    here_sizes = [len(group["params"]) for group in optimizer.param_groups]
-    if saved != here_sizes or not complete:
-        raise CheckpointError(
-            f"The checkpoint has parameter groups of sizes {saved}, this optimizer of "
-            f"{here_sizes}: build the optimizer as in the run that wrote it."
-        )
+        problem = next(_problems(optimizer, state_dict, own), None)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        problem = repr(error)
+    if problem is not None:
+        raise CheckpointError(f"The checkpoint is damaged ({problem}): resume from an older one.")
     return own
+
+
+def _problems(
+    optimizer: SparseOptimizer, state_dict: dict[str, Any], own: dict[str, Any]
+) -> Iterator[str]:
+    """Yield what is wrong with a checkpoint of this very run."""
+    count = sum(len(group["params"]) for group in optimizer.param_groups)
+    groups = state_dict["param_groups"]
+    if len(groups) != len(optimizer.param_groups):
+        yield f"it has {len(groups)} parameter groups, not {len(optimizer.param_groups)}"
+    for group, here in zip(groups, optimizer.param_groups, strict=True):
+        if lost := optimizer.base.defaults.keys() & here.keys() - group.keys():
+            yield f"a parameter group has no {min(lost)!r}"
+    state = state_dict["state"]
+    if state.keys() != set(range(count)):
+        yield "the state of a tensor is missing"
+    if [_contents(state[index]) for index in range(count)] != own["contents"]:
+        yield "the state of a tensor is not what was written"
+    steps_done, pressure, pending = own["steps_done"], own["pressure"], own["pending"]
+    if type(steps_done) is not int or not 0 <= steps_done <= optimizer.steps:
+        yield f"steps_done={_short(steps_done)}"
+    if type(own["budget"]) is not float:
+        yield f"budget={_short(own['budget'])}"
+    if not optimizer.pressure_state.keys() <= pressure.keys() or not _plain(pressure.values()):
+        yield f"pressure={_short(pressure)}"
+    if pending is not None and not _plain(pending):
+        yield f"pending={_short(pending)}"
+
+
+def _plain(values: Iterable[object]) -> bool:
+    return all(isinstance(value, float | int) for value in values)
+
+
+def _contents(entry: dict[str, Any]) -> list[list[Any]]:
+    """Return the names and shapes of one tensor's state: a table to check its arrival by."""
+    return [
+        [key, [str(value.dtype), *value.shape] if isinstance(value, Tensor) else None]
+        for key, value in entry.items()
+    ]
+
+
+def _first_difference(there: object, here: object) -> tuple[object, object]:
+    """Return the innermost first pair of elements that differ, so that messages stay short."""
+    while isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        if not any(isinstance(value, list) for value in here):
+            break
+        there, here = next((a, b) for a, b in zip(there, here, strict=True) if a != b)
+    return there, here
 
 
 def _short(value: object) -> str:

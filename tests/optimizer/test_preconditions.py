@@ -114,7 +114,7 @@ def test_weights_that_are_not_finite_at_the_end(make_net, train, recipe, bad: fl
     good = flat[largest].item()
     flat[largest] = bad
     before = {name: t.clone() for name, t in net.state_dict().items()}
-    with pytest.raises(NonFiniteError, match="Weight '0.weight' holds NaN or infinite values"):
+    with pytest.raises(NonFiniteError, match=r"Weight '0.weight' holds NaN or infinite values"):
         optimizer.finalize()
     for name, tensor in net.state_dict().items():
         same = tensor.eq(before[name]) | (tensor.isnan() & before[name].isnan())
@@ -142,12 +142,12 @@ def test_optimizer_that_lacks_the_weights(make_net) -> None:
 def test_what_is_no_fitting_optimizer(make_net) -> None:
     net = make_net()
     scheduler = torch.optim.lr_scheduler.StepLR(sgd(net), 3)
-    with pytest.raises(OptimizerError, match="StepLR is no torch.optim.Optimizer: pass the"):
+    with pytest.raises(OptimizerError, match=r"StepLR is no torch.optim.Optimizer: pass the"):
         mm.sparsify(scheduler, net, sparsity=0.5, steps=10)
-    with pytest.raises(OptimizerError, match="LBFGS evaluates the loss several times.*use SGD"):
+    with pytest.raises(OptimizerError, match=r"LBFGS evaluates the loss several times.*use SGD"):
         mm.sparsify(torch.optim.LBFGS(net.parameters()), net, sparsity=0.5, steps=10)
     wrapped = mm.sparsify(sgd(net), net, sparsity=0.5, steps=10)
-    with pytest.raises(ArgumentError, match="wrapped by sparsify already"):
+    with pytest.raises(ArgumentError, match=r"wrapped by sparsify already"):
         mm.sparsify(wrapped, net, sparsity=0.5, steps=10)
     with pytest.raises(ArgumentError, match=r"model is a SGD, not a torch.nn.Module.*this order"):
         mm.sparsify(net, sgd(net), sparsity=0.5, steps=10)
@@ -157,7 +157,7 @@ def test_what_is_no_fitting_optimizer(make_net) -> None:
 def test_complex_and_integer_weights(dtype: torch.dtype) -> None:
     net = nn.Linear(3, 3)
     net.odd = nn.Parameter(torch.ones(3, 3, dtype=dtype), requires_grad=dtype.is_complex)
-    with pytest.raises(SelectionError, match="Weight 'odd' is .*: only real floating-point"):
+    with pytest.raises(SelectionError, match=r"Weight 'odd' is .*: only real floating-point"):
         mm.sparsify(sgd(net), net, sparsity=0.5, steps=10, include=["odd", "weight"])
 
 
@@ -181,7 +181,7 @@ def test_calls_at_the_wrong_time(make_net, train, recipe) -> None:
     }.items():
         with pytest.raises(LifecycleError, match=f"{call} was called after finalize.*sparsify"):
             act()
-    with pytest.raises(LifecycleError, match="holds nothing more to resume: save the model's"):
+    with pytest.raises(LifecycleError, match=r"holds nothing more to resume: save the model's"):
         optimizer.state_dict()
     assert everything(net, base) == before
 

@@ -3,9 +3,9 @@
 This room knows nothing of training: it meets the rest only in a plain model with zeros.
 """
 
-from mirrormask.deploy.bench import BenchOptions, bench
 from mirrormask.deploy.bench_report import BenchReport, BenchRow
-from mirrormask.deploy.compile import CompileOptions, compile, speed_report
+from mirrormask.deploy.benchmark import BenchOptions, bench
+from mirrormask.deploy.compiling import CompileOptions, compile, speed_report
 from mirrormask.deploy.export import ExportReport, export_model
 from mirrormask.deploy.file_report import FileReport, FileRow
 from mirrormask.deploy.pack import inspect, load, pack_file, save, unpack_file
@@ -13,7 +13,7 @@ from mirrormask.deploy.sparse_conv import SparseConv1d, SparseConv2d
 from mirrormask.deploy.sparse_embedding import SparseEmbedding
 from mirrormask.deploy.sparse_linear import SparseLinear
 from mirrormask.deploy.sparse_loading import load_sparse
-from mirrormask.deploy.speed_report import LayerSpeed, Plan, SpeedReport
+from mirrormask.deploy.speed import LayerSpeed, Plan, SpeedReport
 
 __all__ = [
     "BenchOptions",

@@ -12,8 +12,8 @@ from typing import Annotated, cast
 import typer
 from rich.console import Console
 
-from mirrormask.deploy.bench import BenchOptions, bench
 from mirrormask.deploy.bench_report import BenchReport
+from mirrormask.deploy.benchmark import BenchOptions, bench
 from mirrormask.deploy.manifest import SignedZeros, Values
 from mirrormask.deploy.model_source import open_model, parse_sizes
 from mirrormask.deploy.pack import inspect, pack_file, unpack_file

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import stat
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,18 @@ class ContainerReader:
         target = np.empty(part.nbytes, dtype=np.uint8)
         self.read_into(part, target)
         return target
+
+    def checksum(self, part: Part, start: int) -> int:
+        """Return the CRC-32 ``start`` continued over the part's bytes, read in short pieces."""
+        self._file.seek(self._data_start + part.begin)
+        left = part.nbytes
+        while left:
+            piece = self._file.read(min(left, _CHUNK_BYTES // 4))
+            if not piece:
+                raise self.fail(f"ends inside part {part.name!r}")
+            start = zlib.crc32(piece, start)
+            left -= len(piece)
+        return start
 
     def _read_header(self) -> tuple[dict[str, Any], int]:
         prefix = self._file.read(8)

@@ -11,7 +11,7 @@ from torch import nn
 
 from mirrormask.deploy.model_graph import storage_bytes
 from mirrormask.deploy.outputs import output_error
-from mirrormask.deploy.speed_report import LayerSpeed, Plan, SpeedReport
+from mirrormask.deploy.speed import LayerSpeed, Plan, SpeedReport
 from mirrormask.deploy.timing import Timings, interleave, machine
 
 _MIN_GAIN = 1.03

@@ -23,7 +23,7 @@ from mirrormask.deploy.fold import fold_batch_norms
 from mirrormask.deploy.guard import CompileJob, keep_fastest
 from mirrormask.deploy.layouts import link_layouts
 from mirrormask.deploy.model_graph import replace_module, share_copy, trace
-from mirrormask.deploy.speed_report import LayerSpeed, Plan, SpeedReport
+from mirrormask.deploy.speed import LayerSpeed, Plan, SpeedReport
 from mirrormask.errors import ArgumentError
 
 
@@ -133,7 +133,14 @@ def _start(model: nn.Module, example: Inputs) -> CompileJob:
     for tensor in tensors:
         if tensor.device.type != "cpu":
             raise ArgumentError(f"the model is on {tensor.device}: move it to the CPU first")
-    dense = copy.deepcopy(model).eval().requires_grad_(False)
+    try:
+        dense = copy.deepcopy(model).eval().requires_grad_(False)
+    # Torch's pruning hooks and old weight norm leave weights that no copy can be made of.
+    except (RuntimeError, TypeError) as error:
+        raise ArgumentError(
+            f"the model cannot be copied ({str(error).splitlines()[0][:80]}): make pruning "
+            "permanent and remove weight norms first"
+        ) from error
     job = CompileJob(
         dense=dense,
         rewritten=dense,

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from mirrormask.deploy.bench_report import BenchReport, BenchRow
-from mirrormask.deploy.compile import compile as compile_model
-from mirrormask.deploy.compile import speed_report
+from mirrormask.deploy.compiling import compile as compile_model
+from mirrormask.deploy.compiling import speed_report
 from mirrormask.deploy.example_inputs import Inputs, arguments_of
 from mirrormask.deploy.export import densified
 from mirrormask.deploy.outputs import output_error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,11 +42,23 @@ def refresh_batchnorm(model: nn.Module, data: Iterable[Any]) -> None:
     """Re-estimate all BatchNorm statistics as plain averages over the batches."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
+    with modes_kept(model):
+        try:
+            update_bn(data, model, device=next(model.parameters()).device)
+        finally:  # a batch that fails must not leave averages over the whole history switched on
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Put every module back into its own mode, training or evaluation, on leaving."""
+    modes = [(module, module.training) for module in model.modules()]
     try:
-        update_bn(data, model, device=next(model.parameters()).device)
-    finally:  # a batch that fails must not leave averages over the whole history switched on
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def take_first(data: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
@@ -74,14 +87,9 @@ def count_flops(model: nn.Module, inputs: Tensor) -> dict[str, int]:
         model: Any module.
         inputs: A batch; its FLOPs are divided by its length.
     """
-    training = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(inputs.to(next(model.parameters()).device))
-    finally:
-        for module, mode in training:
-            module.training = mode
+    with modes_kept(model), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()
+        model(inputs.to(next(model.parameters()).device))
     root = type(model).__name__
     totals = {
         name.removeprefix(root).removeprefix("."): sum(ops.values()) // len(inputs)

@@ -40,7 +40,7 @@ def test_pressures_without_feedback_ask_for_no_measurement(pressure: Pressure) -
     state = pressure.start(1.0)
     assert pressure.react(state, [1.0], clocks(100)[3]) == state
     with pytest.raises(LookupError, match="measures nothing"):
-        pressure.measure([torch.ones(2)], [torch.ones(2)], 0.5)
+        pressure.measure([torch.ones(2)], 0.5)
 
 
 @pytest.mark.parametrize(

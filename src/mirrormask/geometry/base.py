@@ -54,6 +54,10 @@ class Geometry(ABC):
         """Take, in place, a proximal L1 step of ``amount`` = lr * lambda (exact zeros)."""
 
     @abstractmethod
+    def distance(self, latents: Latents) -> Tensor:
+        """Return the ``amount`` of :meth:`shrink` that would bring each weight to zero."""
+
+    @abstractmethod
     def scale(self, latents: Latents) -> Tensor:
         """Return the 0-d scale ``a``: |x| << a moves as under L2, |x| >> a as under L1."""
 

@@ -48,6 +48,10 @@ class Euclidean(Geometry):
         x = latents["x"]
         x.sub_(x.clamp(min=-amount, max=amount))
 
+    def distance(self, latents: Latents) -> Tensor:
+        """Return ``|x|``."""
+        return latents["x"].abs()
+
     def scale(self, latents: Latents) -> Tensor:
         """Return infinity: the Euclidean metric is the limit of a wide mirror."""
         return torch.full((), torch.inf, device=latents["x"].device)

@@ -97,6 +97,12 @@ class Factors(Geometry):
         m.copy_(torch.copysign(torch.where(settled, root, grown), m))
         w.copy_(torch.copysign(shrunk.clamp_(min=0.0), w))
 
+    def distance(self, latents: Latents) -> Tensor:
+        """Return half the dual, ``artanh`` of the smaller factor over the larger."""
+        m, w = latents["m"].abs(), latents["w"].abs()
+        ratio = torch.minimum(m, w).div_(torch.maximum(m, w))
+        return ratio.nan_to_num_(nan=0.0).atanh_()  # cut weights are 0 / 0
+
     def scale(self, latents: Latents) -> Tensor:
         """Return the median of ``|m**2 - w**2| / 2`` over the live coordinates.
 

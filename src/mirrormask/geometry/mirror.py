@@ -142,6 +142,14 @@ class Mirror(Geometry):
         toward = torch.copysign(torch.full_like(x, 2.0 * amount), x)
         x.copy_(mirror_step(x, a, toward, a).masked_fill_(settled, 0))
 
+    def distance(self, latents: Latents) -> Tensor:
+        """Return half the dual, ``arcsinh(|x| / a) / 2``."""
+        x, a = latents["x"], latents["a"]
+        magnitude = x.abs()
+        # arcsinh(r) = log1p(r + r² / (1 + sqrt(1 + r²))), with r scaled so that nothing overflows.
+        root = torch.hypot(magnitude, a.expand_as(magnitude))
+        return torch.log1p((magnitude + magnitude * (magnitude / (a + root))) / a).mul_(0.5)
+
     def scale(self, latents: Latents) -> Tensor:
         """Return ``a``."""
         return latents["a"]

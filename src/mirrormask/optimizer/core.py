@@ -265,15 +265,8 @@ class SparseOptimizer(Optimizer):
         measured = self.feedback.receive()
         if measured is not None:
             self.pressure_state = pressure.react(self.pressure_state, measured, clock)
-        live = [w for w in self.weights.values() if w.parameter.grad is not None]
-        if live:
-            self.feedback.send(
-                pressure.measure(
-                    [w.weight() for w in live],
-                    [w.parameter.grad for w in live if w.parameter.grad is not None],
-                    self.sparsity,
-                )
-            )
+        distances = [self.recipe.geometry.distance(w.latents) for w in self.weights.values()]
+        self.feedback.send(pressure.measure(distances, self.sparsity))
 
     def _mask(self) -> None:
         sparsity = self.recipe.masking.cut_after(self.steps_done, self.steps, self.sparsity)

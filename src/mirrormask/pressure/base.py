@@ -84,10 +84,13 @@ class Pressure(ABC):
         """Return whether :meth:`measure` is wanted in a step."""
         return False
 
-    def measure(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor], sparsity: float
-    ) -> Tensor:
-        """Return what the feedback needs as one 1-d tensor on the device, without a sync."""
+    def measure(self, distances: Sequence[Tensor], sparsity: float) -> Tensor:
+        """Return what the feedback needs as one 1-d tensor on the device, without a sync.
+
+        Args:
+            distances: The proximal amount that would bring each weight to zero.
+            sparsity: The target.
+        """
         raise LookupError(f"{type(self).__name__} measures nothing.")
 
     def react(self, state: PressureState, measured: Sequence[float], clock: Clock) -> PressureState:

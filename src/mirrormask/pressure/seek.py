@@ -11,96 +11,100 @@ from torch import Tensor
 
 from mirrormask.errors import ArgumentError
 from mirrormask.masking import zeros_asked
-from mirrormask.pressure.base import Clock, Pressure, PressureState, check_fraction
+from mirrormask.pressure.base import (
+    Application,
+    Clock,
+    Pressure,
+    PressureState,
+    check_fraction,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeekTarget(Pressure):
-    """Feedback on the tail: the share of ``sum |x|`` held by the weights that will be cut.
+    """Press just so hard that the weights to be cut, if nothing holds them, vanish in time.
 
-    The strength is set as a pace, the budget ``A`` spent per unit of the run, so that it means the
-    same at any learning rate: ``alpha = pace / (rate * steps * until)``. The pace starts at
-    ``budget`` and is bounded by ``budget / slack`` and ``budget * slack``, so the weights that
-    nothing holds decay by ``exp(-4 A)`` with ``A`` inside these bounds, whatever the feedback does.
-    The tail is to fall along a straight line in its logarithm, from what it is at the start to
-    ``tail`` at the fraction ``until`` of the run: above the line the pace rises, below it falls,
-    by ``exp(gain * error)`` at each measurement, the error a logarithm clipped to ±1. A measurement
-    is used one interval later, so no step waits for the device. With nothing to cut there is no
-    tail, and no pressure after the first interval.
+    The smallest weights up to the target have a largest one, at some distance from zero: the
+    proximal amount that would remove it. That distance is spread evenly over the steps that are
+    left until the pressure ends, so ``alpha = push * distance / (2 * rate * steps left)``. Weights
+    that the loss does not hold then arrive at zero together, those that it holds do not, and the
+    strength follows by itself from the size of the weights, the learning rate and the time there
+    is. It is measured again and again: where gradients push back, the distance left stays large
+    and the strength rises, by ``slack`` at the most. A measurement is used one interval later, so
+    that no step waits for the device.
+
+    As ``"decay"``, under which no weight arrives at zero, the same holds for the logarithm: the
+    largest weight to be cut is to fall to ``tail`` of what it was at the start.
 
     Args:
-        budget: Budget A at an unchanged pace.
-        slack: Factor by which the pace may leave ``budget``, at least 1.
-        tail: Share of the tail when the pressure ends, in (0, 1).
+        push: Multiple of the strength that would just suffice without gradients.
+        slack: Bound on the rise of the strength over its first value, at least 1.
         until: Fraction of the run after which the pressure is off, in (0, 1].
         intervals: Number of measurements up to ``until``.
-        gain: How sharply the pace reacts.
+        tail: For decay, the part of its first size that a weight to be cut falls to, in (0, 1).
 
     Raises:
         ArgumentError: If an argument is outside its domain.
     """
 
-    budget: float = 1.0
-    slack: float = 4.0
-    tail: float = 0.05
-    until: float = 0.5
+    application: Application = "proximal"
+    push: float = 1.0
+    slack: float = 3.0
+    until: float = 0.6
     intervals: int = 100
-    gain: float = 0.1
+    tail: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fraction("until", self.until)
         if not 0 < self.tail < 1:
-            raise ArgumentError(f"tail={self.tail} is not a share: use a number in (0, 1).")
+            raise ArgumentError(f"tail={self.tail} is not a part: use a number in (0, 1).")
         if self.intervals < 1:
             raise ArgumentError(f"intervals={self.intervals} is too few: use at least 1.")
         if not (math.isfinite(self.slack) and self.slack >= 1):
             raise ArgumentError(f"slack={self.slack} leaves no room: use a number >= 1.")
-        for name in ("budget", "gain"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ArgumentError(f"{name}={getattr(self, name)} must be positive and finite.")
+        if not (math.isfinite(self.push) and self.push > 0):
+            raise ArgumentError(f"push={self.push} moves nothing: use a positive number.")
 
     def start(self, l1: float) -> PressureState:
-        """Return the pace before any feedback."""
-        return {"pace": self.budget, "first_tail": 0.0}
+        """Return no pace: the first comes with the first measurement."""
+        return {"pace": 0.0, "first_pace": 0.0, "first_distance": 0.0}
 
     def alpha(self, state: PressureState, clock: Clock) -> float:
         """Return the strength that keeps the pace, or 0 once ``until`` has passed."""
         if not clock.before(self.until) or clock.rate <= 0:
             return 0.0
-        return state["pace"] / (clock.rate * clock.steps * self.until)
+        return state["pace"] / clock.rate
 
     def measures_at(self, clock: Clock) -> bool:
         """Return True at ``intervals`` evenly spaced steps before ``until``."""
         every = max(1, round(self.until * clock.steps / self.intervals))
         return clock.step % every == 0 and clock.before(self.until)
 
-    def measure(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor], sparsity: float
-    ) -> Tensor:
-        """Return the share of the tail."""
-        flat = torch.cat([weight.flatten() for weight in weights]).abs_()
-        total = flat.sum(dtype=torch.float64)
-        count = zeros_asked(sparsity, flat.numel())
-        if count == 0:
-            return torch.zeros(1, dtype=torch.float64, device=flat.device)
-        threshold = flat.kthvalue(count).values
-        below = flat < threshold
-        tied = (count - below.sum()) * threshold.double()
-        return (((flat * below).sum(dtype=torch.float64) + tied) / total).unsqueeze(0)
+    def measure(self, distances: Sequence[Tensor], sparsity: float) -> Tensor:
+        """Return the largest distance among the weights to be cut."""
+        flat = torch.cat([distance.flatten() for distance in distances])
+        zeros = zeros_asked(sparsity, flat.numel())
+        if zeros == 0:
+            return flat.new_zeros(1)
+        return flat.kthvalue(zeros).values.unsqueeze(0)
 
     def react(self, state: PressureState, measured: Sequence[float], clock: Clock) -> PressureState:
-        """Return the state with the pace moved towards the line."""
-        share = measured[0]
-        if not math.isfinite(share):
+        """Return the state with the pace that the last measurement asks for."""
+        distance = measured[0]
+        if not math.isfinite(distance):
             return state
-        if share == 0.0:
-            return state | {"pace": 0.0}
-        if state["first_tail"] == 0.0:
-            return state | {"first_tail": share}
-        first, last = math.log(state["first_tail"]), math.log(self.tail)
-        line = first + (last - first) * min(1.0, clock.step / (self.until * clock.steps))
-        error = min(1.0, max(-1.0, math.log(share) - line))
-        pace = state["pace"] * math.exp(self.gain * error)
-        pace = min(self.budget * self.slack, max(self.budget / self.slack, pace))
-        return state | {"pace": pace}
+        first = state["first_distance"] or distance
+        # Near the end the time left would not suffice for anything: a tenth is always there.
+        left = max(self.until * clock.steps - clock.step, 0.1 * self.until * clock.steps)
+        if self.application == "proximal":
+            need = distance / 2.0
+        else:
+            need = math.log(distance / (self.tail * first)) / 4.0 if distance > 0 else 0.0
+        pace = self.push * max(0.0, need) / left
+        first_pace = state["first_pace"] or pace
+        return {
+            "pace": min(pace, self.slack * first_pace),
+            "first_pace": first_pace,
+            "first_distance": first,
+        }

@@ -1,9 +1,12 @@
 """Sparse neural networks by implicit regularisation, ``x = m * w``.
 
-optimizer = mirrormask.sparsify(optimizer, model, sparsity=0.95, steps=total_steps)
-...                                  # the training loop, unchanged
-print(optimizer.finalize())          # exact zeros in a plain model
+    optimizer = mirrormask.sparsify(optimizer, model, sparsity=0.95, steps=total_steps)
+    ...                                  # the training loop, unchanged
+    print(optimizer.finalize())          # exact zeros in a plain model
+    mirrormask.save(model, "model.safetensors")  # the zeros take next to no room
 """
+
+from typing import TYPE_CHECKING, Any
 
 from mirrormask.methods import METHODS as METHODS
 from mirrormask.methods import Method as Method
@@ -13,4 +16,25 @@ from mirrormask.report import SparsityReport as SparsityReport
 from mirrormask.selection import select as select
 from mirrormask.sparsify import sparsify as sparsify
 
+if TYPE_CHECKING:
+    from mirrormask.deploy import compile as compile
+    from mirrormask.deploy import load as load
+    from mirrormask.deploy import save as save
+
 __version__ = "0.1.0"
+
+_DEPLOYMENT = ("compile", "load", "save")
+
+
+def __getattr__(name: str) -> Any:
+    """Import deployment when it is first asked for: training does not need it."""
+    if name in _DEPLOYMENT:
+        from mirrormask import deploy  # noqa: PLC0415
+
+        return getattr(deploy, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return all public names, those of deployment included."""
+    return sorted({*globals(), *_DEPLOYMENT})

@@ -1,16 +1,14 @@
-"""The ``mirrormask`` command: a face without logic."""
+"""The ``mirrormask`` command: a face without logic, put together from the rooms' own commands."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
-
 import typer
 from rich.console import Console
-from rich.table import Table
 
-import mirrormask as mm
-from mirrormask.errors import ArgumentError, MirrormaskError
+from mirrormask.deploy import commands as deploy
+from mirrormask.errors import MirrormaskError
+from mirrormask.lab import commands as lab
+from mirrormask.study import commands as study
 
 INTERRUPTED = 130
 
@@ -21,74 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-@app.callback()
-def root() -> None:
-    """Keep sub-commands even while there is only one."""
-
-
-@app.command()
-def methods() -> None:
-    """List the methods that --method takes."""
-    table = Table("method", "what it does", "source", title="Methods")
-    for record in mm.METHODS.values():
-        table.add_row(record.name, record.summary, record.source)
-    Console().print(table)
-
-
-@app.command()
-def train(
-    context: typer.Context,
-    data: Annotated[str, typer.Option(help="Data set.")] = "fashion-mnist-10k",
-    data_root: Annotated[
-        str | None, typer.Option(help="Folder or file of a data set that is not packaged.")
-    ] = None,
-    model: Annotated[str, typer.Option(help="mlp, cnn, resnet20 or mlp-3x1024.")] = "cnn",
-    method: Annotated[str, typer.Option(help="See: mirrormask methods.")] = "pilot",
-    sparsity: Annotated[float, typer.Option(help="Fraction of zeros, in [0, 1).")] = 0.95,
-    epochs: Annotated[int, typer.Option(help="Epochs of each of the two networks.")] = 15,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.05,
-    batch_size: Annotated[int, typer.Option(help="Images in a step.")] = 128,
-    seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; a new one under runs/ by default.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")
-    ] = False,
-) -> None:
-    """Train a dense network and its sparse twin, and write a report page."""
-    from mirrormask.study.results_table import results_table
-    from mirrormask.study.run_folder import new_run_folder, read_config
-    from mirrormask.study.settings import TrainSettings
-    from mirrormask.study.train import train as run_training
-
-    given = {
-        "data": data,
-        "data_root": data_root,
-        "model": model,
-        "method": method,
-        "sparsity": sparsity,
-        "epochs": epochs,
-        "lr": lr,
-        "batch_size": batch_size,
-        "seed": seed,
-        "threads": threads,
-    }
-    if resume:
-        if out is None:
-            raise ArgumentError("--resume needs the folder of the run: add --out FOLDER.")
-        given = read_config(out) | _on_command_line(context, given)
-        given.pop("mirrormask", None)
-    settings = TrainSettings.from_config(given)
-    folder = out or new_run_folder(Path("runs"), settings.name)
-    console = Console()
-    console.print(f"Run folder: {folder}")
-    result = run_training(settings, folder, resume=resume)
-    console.print(results_table(result))
-    console.print(f"{result.verdict}\nPage: {folder / 'report.html'}")
+for room in (study, deploy, lab):
+    room.register(app)
 
 
 def run(arguments: list[str]) -> int:
@@ -108,12 +40,3 @@ def run(arguments: list[str]) -> int:
             errors.print("Stopped. A training run goes on with: --out FOLDER --resume")
         return code
     return 0
-
-
-def _on_command_line(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were typed, not those left at their defaults."""
-    return {
-        name: value
-        for name, value in options.items()
-        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
-    }

@@ -11,7 +11,7 @@ import pytest
 
 from mirrormask.errors import ArgumentError
 from mirrormask.lab.figures.figure import Settings, interval
-from mirrormask.lab.figures.gallery import FIGURES
+from mirrormask.lab.figures.gallery import FIGURES, PLANS, study_for
 from mirrormask.lab.figures.shapes import SHAPES, shaped
 
 SMALL = Settings(seeds=2, steps=200, samples=8, features=16, nonzeros=2, epochs=1)
@@ -20,7 +20,7 @@ SMALL = Settings(seeds=2, steps=200, samples=8, features=16, nonzeros=2, epochs=
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure_is_whole(name: str) -> None:
     ticks: list[int] = []
-    figure = FIGURES[name](SMALL, lambda: ticks.append(1))
+    figure = FIGURES[name](study_for([name], SMALL), lambda: ticks.append(1))
     assert figure.name == name and ticks
     root = ET.fromstring(figure.svg)
     assert root.tag.endswith("svg")
@@ -36,8 +36,30 @@ def test_figure_is_whole(name: str) -> None:
 
 
 def test_a_figure_is_the_same_twice() -> None:
-    first, again = (FIGURES["start"](SMALL, lambda: None) for _ in range(2))
+    first, again = (FIGURES["start"](study_for([], SMALL), lambda: None) for _ in range(2))
     assert first.svg == again.svg and first.csv() == again.csv()
+
+
+def test_planning_together_changes_nothing() -> None:
+    """A run's path must not depend on which other runs share its tensor."""
+    together = study_for(PLANS, SMALL)
+    for name, plan in PLANS.items():
+        runs = plan(SMALL)
+        alone = study_for([], SMALL).trace(runs, lambda: None)
+        shared = together.trace(runs, lambda: None)
+        assert alone.names == shared.names == tuple(run.name for run in runs), name
+        np.testing.assert_allclose(shared.error, alone.error, rtol=1e-9)
+        np.testing.assert_allclose(shared.x, alone.x, rtol=1e-9, atol=1e-12)
+
+
+def test_runs_asked_for_later_are_added() -> None:
+    study = study_for(["start"], SMALL)
+    runs = PLANS["start"](SMALL)
+    first = study.trace(runs, lambda: None)
+    more = study.trace(PLANS["regularisers"](SMALL), lambda: None)
+    again = study.trace(runs, pytest.fail)
+    np.testing.assert_array_equal(first.error, again.error)
+    assert more.error.shape[2] == len(more.names)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -29,7 +29,7 @@ def theory(
     only: Only = "all",
     seeds: Annotated[int, typer.Option(help="Problems and starts per setting, 2 or more.")] = 5,
     steps: Annotated[int, typer.Option(help="Steps of descent, 100 or more.")] = 50_000,
-    epochs: Annotated[int, typer.Option(help="Epochs of the real network, 1 or more.")] = 12,
+    epochs: Annotated[int, typer.Option(help="Epochs of the real network, 1 or more.")] = 8,
 ) -> None:
     """Recompute the theory: measure every claim, draw every figure, write one page."""
     try:
@@ -44,7 +44,7 @@ def theory(
 
         from mirrormask.lab.claims import CHECKS, measure_claims  # noqa: PLC0415
         from mirrormask.lab.figures.figure import Settings  # noqa: PLC0415
-        from mirrormask.lab.figures.gallery import FIGURES  # noqa: PLC0415
+        from mirrormask.lab.figures.gallery import FIGURES, study_for  # noqa: PLC0415
         from mirrormask.lab.page import prepare, write  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError(
@@ -78,10 +78,10 @@ def theory(
                 progress.advance(bar)
 
             results = measure_claims(advance) if claims else []
-            figures = []
+            study, figures = study_for(drawn, settings), []
             for name in drawn:
                 progress.update(bar, description=f"figure {name}")
-                figures.append(FIGURES[name](settings, progress.refresh))
+                figures.append(FIGURES[name](study, progress.refresh))
                 progress.advance(bar)
             progress.update(bar, description="done")
     finally:

@@ -108,14 +108,14 @@ def _move_factors(
     starts = [split_start(x0, run) for run in runs]
     latents = {name: torch.stack([s[name] for s in starts], dim=-1) for name in ("m", "w")}
     x = geometry.compose(latents)
-    on_both = torch.tensor([float(run.method == "factors") for run in runs], dtype=x.dtype)
-    mask_only = bool((on_both == 0).any())
-    for alpha in strengths:
+    both = torch.tensor([float(run.method == "factors") for run in runs], dtype=x.dtype)
+    mask_only = bool((both == 0).any())
+    # Weight decay 2 * alpha of both factors, as the base optimizer applies it.
+    keeps = 1.0 - 2.0 * lr * strengths * both
+    for alpha, keep in zip(strengths, keeps, strict=True):
         pulled = geometry.pull_back(latents, gradient(x))
         if mask_only:
-            pulled["m"].add_(latents["m"].sign().mul_(2.0 * alpha * (1.0 - on_both)))
-        # Weight decay 2 * alpha of both factors, as the base optimizer applies it.
-        keep = 1.0 - 2.0 * lr * alpha * on_both
+            pulled["m"].add_(latents["m"].sign().mul_(2.0 * alpha * (1.0 - both)))
         for name, factor in latents.items():
             factor.mul_(keep).sub_(pulled[name], alpha=lr)
         yield geometry.compose(latents, out=x)

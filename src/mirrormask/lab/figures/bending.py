@@ -9,17 +9,18 @@ from mirrormask.lab.figures.figure import (
     Figure,
     Finding,
     Row,
-    Settings,
     Tick,
     canvas,
+    legend_below,
     to_svg,
 )
+from mirrormask.lab.figures.study import Study
 from mirrormask.lab.potential import bregman, effective_exponent, scale_at
 
 BUDGETS = (0.0, 0.5, 1.0, 2.0, 3.0)
 
 
-def draw(settings: Settings, tick: Tick) -> Figure:
+def draw(study: Study, tick: Tick) -> Figure:
     """Return the potential and its local exponent for falling scales."""
     drawing, (shape, exponent) = canvas(2)
     rows: list[Row] = []
@@ -40,7 +41,7 @@ def draw(settings: Settings, tick: Tick) -> Figure:
     shape.plot(x, np.abs(x), "--", color="black", label="|x|")
     shape.set(xlabel="x", ylabel="(R(x) − R(0)) / (R(1) − R(0))", title="Shape")
     exponent.set(xlabel="|x|", ylabel="d log R / d log |x|", xscale="log", title="Local exponent")
-    shape.legend()
+    legend_below(drawing, shape, 4)
     tick()
     return Figure(
         name="bending",

@@ -13,30 +13,36 @@ from mirrormask.lab.figures.figure import (
     Tick,
     band,
     canvas,
+    legend_below,
     said,
     to_svg,
 )
 from mirrormask.lab.figures.shapes import SHAPES, shaped
+from mirrormask.lab.figures.study import Study
 from mirrormask.lab.interpolation import least_potential
 from mirrormask.lab.potential import scale_at
-from mirrormask.lab.regression import Run, descend
+from mirrormask.lab.regression import Run
 from mirrormask.lab.schedules import Array
 
 BUDGETS = (0.0, 0.5, 1.0, 2.0, 3.0)
 
 
-def draw(settings: Settings, tick: Tick) -> Figure:
-    """Return the error at the end over the budget, beside the minimiser of the potential."""
-    problems = settings.problems()
-    runs = [
+def plan(settings: Settings) -> list[Run]:
+    """Return the runs that the figure shows."""
+    return [
         Run(name=f"{shape} {budget:g}", schedule=shaped(shape, budget, settings.time))
         for shape in SHAPES
         for budget in BUDGETS
     ]
-    trace = descend(problems, runs, steps=settings.steps, lr=settings.lr, on_record=tick)
-    limit = np.empty((len(BUDGETS), settings.seeds))
+
+
+def draw(study: Study, tick: Tick) -> Figure:
+    """Return the error at the end over the budget, beside the minimiser of the potential."""
+    problems = study.problems
+    trace = study.trace(plan(study.settings), tick)
+    limit = np.empty((len(BUDGETS), study.settings.seeds))
     for i, budget in enumerate(BUDGETS):
-        for seed in range(settings.seeds):
+        for seed in range(study.settings.seeds):
             z, y, x0 = problems.z[seed], problems.y[seed], problems.x0[seed]
             x = least_potential(z, y, scale_at(budget), x0=x0).x
             limit[i, seed] = np.linalg.norm(x - problems.truth[seed])
@@ -48,13 +54,13 @@ def draw(settings: Settings, tick: Tick) -> Figure:
         band(axes, np.array(BUDGETS), errors[shape], label=shape, colour=COLOURS[j])
     band(axes, np.array(BUDGETS), limit, label="argmin of R on {Zx = Y}", colour="black", line="--")
     axes.set(xlabel="budget A at the end", ylabel="‖x − truth‖₂", yscale="log")
-    axes.legend()
+    legend_below(drawing, axes, 3)
     named: list[tuple[str, Array]] = [*errors.items(), ("limit", limit)]
     for name, values in named:
         rows += [
             (budget, name, seed, float(values[i, seed]))
             for i, budget in enumerate(BUDGETS)
-            for seed in range(settings.seeds)
+            for seed in range(study.settings.seeds)
         ]
     findings = []
     for name, values in (("the limit", limit), ("geometric decay", errors["geometric"])):

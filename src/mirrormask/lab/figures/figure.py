@@ -61,7 +61,7 @@ class Settings:
     samples: int = 40
     features: int = 100
     nonzeros: int = 5
-    epochs: int = 12
+    epochs: int = 8
 
     def __post_init__(self) -> None:
         if self.seeds < 2:
@@ -140,6 +140,13 @@ def canvas(columns: int = 1, height: float = 3.2) -> tuple[Canvas, list[Axes]]:
     return drawing, list(panels)
 
 
+def legend_below(drawing: Canvas, axes: Axes, columns: int) -> None:
+    """Put the legend of one panel below all panels, where it hides nothing."""
+    with matplotlib.rc_context(STYLE):
+        handles, labels = axes.get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+
+
 def to_svg(drawing: Canvas, name: str) -> str:
     """Return the drawing as one ``<svg>`` element whose ids are its own."""
     text = io.StringIO()
@@ -166,11 +173,20 @@ def interval(values: Array, axis: int = -1) -> tuple[Array, Array, Array]:
     return mean, mean - half, mean + half
 
 
-def band(axes: Axes, x: Array, values: Array, *, label: str, colour: str, line: str = "-") -> None:
+def band(
+    axes: Axes,
+    x: Array,
+    values: Array,
+    *,
+    label: str,
+    colour: str,
+    line: str = "-",
+    shade: float = 0.13,
+) -> None:
     """Draw the mean over the last axis with its 95 % interval, both taken of the logarithm."""
     mean, low, high = (np.exp(v) for v in interval(np.log(np.maximum(values, 1e-12))))
     axes.plot(x, mean, line, color=colour, label=label)
-    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(x, low, high, color=colour, alpha=shade, linewidth=0)
 
 
 def said(values: Array) -> str:

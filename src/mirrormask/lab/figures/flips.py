@@ -13,11 +13,11 @@ from mirrormask.lab.figures.figure import (
     Figure,
     Finding,
     Row,
-    Settings,
     Tick,
     canvas,
     to_svg,
 )
+from mirrormask.lab.figures.study import Study
 from mirrormask.lab.flow import closed_form, flip_pull
 from mirrormask.lab.schedules import Array
 
@@ -30,7 +30,7 @@ def _flips(x0: Array, beta: float) -> Array:
     return pulls
 
 
-def draw(settings: Settings, tick: Tick) -> Figure:
+def draw(study: Study, tick: Tick) -> Figure:
     """Return the pull that flips a sign, and what is left of weights under pull and budget."""
     drawing, (flips, alive) = canvas(2)
     x0 = np.geomspace(0.01, 2.0, 16)

@@ -14,11 +14,12 @@ from mirrormask.lab.figures.figure import (
     Figure,
     Finding,
     Row,
-    Settings,
     Tick,
     canvas,
+    legend_below,
     to_svg,
 )
+from mirrormask.lab.figures.study import Study
 from mirrormask.lab.schedules import Array
 
 RATES = (0.01, 0.05, 0.1)
@@ -43,7 +44,7 @@ def _twice_scale(latents: dict[str, torch.Tensor]) -> float:
     return balance_of(latents).mean().item()
 
 
-def draw(settings: Settings, tick: Tick) -> Figure:
+def draw(study: Study, tick: Tick) -> Figure:
     """Return the mean balance under noise, the exact law, the flow, and the mirror's two forms."""
     drawing, panels = canvas(len(RATES))
     steps = np.arange(0, STEPS + 1, EVERY)
@@ -51,7 +52,7 @@ def draw(settings: Settings, tick: Tick) -> Figure:
     worst, gap, tracked, ignored = 0.0, 0.0, 0.0, 0.0
     for axes, lr in zip(panels, RATES, strict=True):
         curves: dict[str, list[Array]] = {}
-        for seed in range(settings.seeds):
+        for seed in range(study.settings.seeds):
             rng = torch.Generator().manual_seed(seed)
             noise = torch.randn(STEPS, WEIGHTS, dtype=torch.float64, generator=rng)
             factor = (1 - 2 * BUDGET / STEPS) ** 2 - (lr * noise.numpy()) ** 2
@@ -64,10 +65,18 @@ def draw(settings: Settings, tick: Tick) -> Figure:
                 mirror = Mirror(a=0.5, noise="ignore" if kind == "ignore" else "second-moment")
                 curves.setdefault(f"mirror, {kind}", []).append(balances(mirror, lr, noise))
             tick()
-        styles = ("-", ":", "--", "-.", "-.")
         for j, (name, found) in enumerate(curves.items()):
-            mean = np.mean(found, axis=0)
-            axes.plot(steps, mean, styles[j], color=COLOURS[j], label=name)
+            # Curves that should coincide: theory broad and pale below, descent thin above.
+            broad = name in ("exact law", "flow")
+            axes.plot(
+                steps,
+                np.mean(found, axis=0),
+                "-" if broad or name == "factors" else "--",
+                color=COLOURS[j],
+                linewidth=6.0 if broad else 1.4,
+                alpha=0.3 if broad else 1.0,
+                label=name,
+            )
             rows += [
                 (lr, name, int(s), seed, float(v))
                 for seed, curve in enumerate(found)
@@ -79,7 +88,7 @@ def draw(settings: Settings, tick: Tick) -> Figure:
         tracked = float(np.abs(np.log(end["mirror, second-moment"] / end["factors"])).max())
         ignored = float(np.abs(np.log(end["mirror, ignore"] / end["factors"])).max())
         axes.set(xlabel="step", ylabel="mean of m² − w²", yscale="log", title=f"lr = {lr:g}")
-    panels[0].legend()
+    legend_below(drawing, panels[0], 5)
     return Figure(
         name="noise",
         title="The noise law of discrete steps",

@@ -10,11 +10,13 @@ from mirrormask.lab.figures.figure import (
     Tick,
     band,
     canvas,
+    legend_below,
     said,
     to_svg,
 )
 from mirrormask.lab.figures.shapes import TRACE_COLUMNS, Shape, shaped, trace_rows
-from mirrormask.lab.regression import Run, descend
+from mirrormask.lab.figures.study import Study
+from mirrormask.lab.regression import Run
 from mirrormask.lab.schedules import Constant
 
 BUDGET = 2.0
@@ -22,8 +24,8 @@ PANELS: tuple[Shape, ...] = ("constant", "geometric")
 RIVALS = ("PILoT", "spred", "L1 subgradient", "ISTA", "FISTA", "L1 on the mask")
 
 
-def draw(settings: Settings, tick: Tick) -> Figure:
-    """Return the error over time of six regularisers and none."""
+def plan(settings: Settings) -> list[Run]:
+    """Return the runs that the figure shows."""
     runs = [Run(name="none", schedule=Constant(strength=0.0))]
     for shape in PANELS:
         s = shaped(shape, BUDGET, settings.time)
@@ -35,7 +37,12 @@ def draw(settings: Settings, tick: Tick) -> Figure:
             Run(name=f"FISTA, {shape}", schedule=s, method="fista"),
             Run(name=f"L1 on the mask, {shape}", schedule=s, method="mask-l1"),
         ]
-    trace = descend(settings.problems(), runs, steps=settings.steps, lr=settings.lr, on_record=tick)
+    return runs
+
+
+def draw(study: Study, tick: Tick) -> Figure:
+    """Return the error over time of six regularisers and none."""
+    trace = study.trace(plan(study.settings), tick)
     drawing, panels = canvas(2)
     for axes, shape in zip(panels, PANELS, strict=True):
         for j, rival in enumerate(RIVALS):
@@ -51,7 +58,7 @@ def draw(settings: Settings, tick: Tick) -> Figure:
             )
         band(axes, trace.steps, trace.error[:, :, 0], label="none", colour=COLOURS[6], line=":")
         axes.set(xlabel="step", ylabel="‖x − truth‖₂", yscale="log", title=f"{shape} strength")
-    panels[0].legend(ncols=2)
+    legend_below(drawing, panels[0], 4)
     ours, none = trace.final("PILoT, geometric"), trace.final("none")
     l1 = trace.final("ISTA, geometric")
     findings = (

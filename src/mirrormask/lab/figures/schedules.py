@@ -12,6 +12,7 @@ from mirrormask.lab.figures.figure import (
     Tick,
     band,
     canvas,
+    legend_below,
     said,
     to_svg,
 )
@@ -24,7 +25,8 @@ from mirrormask.lab.figures.shapes import (
     shaped,
     trace_rows,
 )
-from mirrormask.lab.regression import Run, Trace, descend
+from mirrormask.lab.figures.study import Study
+from mirrormask.lab.regression import Run, Trace
 from mirrormask.lab.schedules import Array, Schedule
 
 SETTINGS = ("PILoT", "spred", "L1")
@@ -33,28 +35,43 @@ FAST_BLOCK = 20
 """Steps in a block of the fast shapes: few, yet a step still spends little of the budget."""
 
 
-def draw_fast(settings: Settings, tick: Tick) -> Figure:
+def plan_fast(settings: Settings) -> list[Run]:
+    """Return the runs of schedules that decay in the first steps."""
+    return _plan(settings, settings.steps / FAST_BLOCK)
+
+
+def plan_slow(settings: Settings) -> list[Run]:
+    """Return the runs of schedules that decay over the whole run."""
+    return _plan(settings, SLOW)
+
+
+def draw_fast(study: Study, tick: Tick) -> Figure:
     """Return the study of schedules that decay in the first steps, as the paper's do."""
     return _draw(
-        settings,
-        tick,
+        study.trace(plan_fast(study.settings), tick),
         name="schedules",
         title="All schedules in three settings",
-        blocks=settings.steps / FAST_BLOCK,
         pace=f"k counts {FAST_BLOCK} steps, so that most of the budget is spent at once",
     )
 
 
-def draw_slow(settings: Settings, tick: Tick) -> Figure:
+def draw_slow(study: Study, tick: Tick) -> Figure:
     """Return the study of schedules that decay over the whole run."""
     return _draw(
-        settings,
-        tick,
+        study.trace(plan_slow(study.settings), tick),
         name="slow-schedules",
         title="The same schedules, decaying over the whole run",
-        blocks=SLOW,
         pace="k counts hundredths of the run",
     )
+
+
+def _plan(settings: Settings, blocks: float) -> list[Run]:
+    return [
+        _run(setting, _name(setting, shape, budget), shaped(shape, budget, settings.time, blocks))
+        for setting in SETTINGS
+        for shape in SHAPES
+        for budget in BUDGETS
+    ]
 
 
 def _run(setting: str, name: str, schedule: Schedule) -> Run:
@@ -73,28 +90,19 @@ def _best(trace: Trace, setting: str, shape: Shape) -> tuple[float, Array]:
     return min(found, key=lambda pair: float(pair[1].mean()))
 
 
-def _draw(
-    settings: Settings, tick: Tick, *, name: str, title: str, blocks: float, pace: str
-) -> Figure:
-    runs = [
-        _run(setting, _name(setting, shape, budget), shaped(shape, budget, settings.time, blocks))
-        for setting in SETTINGS
-        for shape in SHAPES
-        for budget in BUDGETS
-    ]
-    trace = descend(settings.problems(), runs, steps=settings.steps, lr=settings.lr, on_record=tick)
+def _draw(trace: Trace, *, name: str, title: str, pace: str) -> Figure:
     drawing, panels = canvas(3, height=3.6)
     for axes, setting in zip(panels, SETTINGS, strict=True):
         for j, budget in enumerate(BUDGETS):
             errors = trace.error[:, :, trace.names.index(_name(setting, "constant", budget))]
             label, line = f"constant, A = {budget:g}", (":", "-.", "--", "-")[j]
-            band(axes, trace.steps, errors, label=label, colour=COLOURS[6], line=line)
+            band(axes, trace.steps, errors, label=label, colour=COLOURS[6], line=line, shade=0.05)
         for j, shape in enumerate(SHAPES[1:]):
             budget, _ = _best(trace, setting, shape)
             errors = trace.error[:, :, trace.names.index(_name(setting, shape, budget))]
-            band(axes, trace.steps, errors, label=f"{shape}, A = {budget:g}", colour=COLOURS[j])
+            band(axes, trace.steps, errors, label=f"best {shape}", colour=COLOURS[j])
         axes.set(xlabel="step", ylabel="‖x − truth‖₂", yscale="log", title=setting)
-        axes.legend()
+    legend_below(drawing, panels[0], 7)
     return Figure(
         name=name,
         title=title,

@@ -12,31 +12,37 @@ from mirrormask.lab.figures.figure import (
     Tick,
     band,
     canvas,
+    legend_below,
     said,
     to_svg,
 )
 from mirrormask.lab.figures.shapes import TRACE_COLUMNS, shaped, trace_rows
-from mirrormask.lab.regression import Run, descend
+from mirrormask.lab.figures.study import Study
+from mirrormask.lab.regression import Run
 
 BUDGET = 3.0
 
 
-def draw(settings: Settings, tick: Tick) -> Figure:
-    """Return the error over time of five starts under one schedule."""
+def plan(settings: Settings) -> list[Run]:
+    """Return the runs that the figure shows."""
     schedule = shaped("geometric", BUDGET, settings.time)
-    runs = [
+    return [
         Run(name="balanced, beta = 1", schedule=schedule),
         Run(name="balanced, beta = 0.1", schedule=schedule, beta=0.1),
         Run(name="balanced, beta = 0.01", schedule=schedule, beta=0.01),
         Run(name="spred, beta = 0", schedule=schedule, start="spred"),
         Run(name="equal, m = w", schedule=schedule, start="equal"),
     ]
-    trace = descend(settings.problems(), runs, steps=settings.steps, lr=settings.lr, on_record=tick)
+
+
+def draw(study: Study, tick: Tick) -> Figure:
+    """Return the error over time of five starts under one schedule."""
+    trace = study.trace(plan(study.settings), tick)
     drawing, (axes,) = canvas()
     for j, name in enumerate(trace.names):
         band(axes, trace.steps, trace.error[:, :, j], label=name, colour=COLOURS[j])
     axes.set(xlabel="step", ylabel="‖x − truth‖₂", yscale="log")
-    axes.legend()
+    legend_below(drawing, axes, 3)
     spred = trace.error[:, :, trace.names.index("spred, beta = 0")]
     closest = spred.min(axis=0) / spred[0]
     ours = trace.final("balanced, beta = 1")

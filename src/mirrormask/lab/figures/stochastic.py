@@ -8,33 +8,34 @@ from mirrormask.lab.figures.figure import (
     COLOURS,
     Figure,
     Finding,
-    Settings,
     Tick,
     band,
     canvas,
+    legend_below,
     said,
     to_svg,
 )
 from mirrormask.lab.figures.shapes import SHAPES, TRACE_COLUMNS, shaped, trace_rows
+from mirrormask.lab.figures.study import Study
 from mirrormask.lab.regression import Run, descend
 from mirrormask.lab.schedules import Constant
 
 BUDGET, BATCH = 3.0, 5
 
 
-def draw(settings: Settings, tick: Tick) -> Figure:
+def draw(study: Study, tick: Tick) -> Figure:
     """Return the error over time of stochastic descent."""
-    time = settings.time
+    time = study.settings.time
     runs = [Run(name="none", schedule=Constant(strength=0.0))]
     runs += [Run(name=f"PILoT, {s}", schedule=shaped(s, BUDGET, time)) for s in SHAPES]
     runs.append(
         Run(name="spred, geometric", schedule=shaped("geometric", BUDGET, time), start="spred")
     )
     trace = descend(
-        settings.problems(),
+        study.problems,
         runs,
-        steps=settings.steps,
-        lr=settings.lr,
+        steps=study.settings.steps,
+        lr=study.settings.lr,
         batch=BATCH,
         on_record=tick,
     )
@@ -48,7 +49,7 @@ def draw(settings: Settings, tick: Tick) -> Figure:
             colour=COLOURS[(j - 1) % len(COLOURS)],
         )
     axes.set(xlabel="step", ylabel="‖x − truth‖₂", yscale="log")
-    axes.legend()
+    legend_below(drawing, axes, 3)
     decaying = np.stack([trace.final(f"PILoT, {s}") for s in SHAPES[1:]]).mean(axis=1).min()
     constant, spred = trace.final("PILoT, constant"), trace.final("spred, geometric")
     return Figure(

@@ -192,7 +192,7 @@ def test_a_compiled_model_trains_with_every_method(net: str) -> None:
     # Compiled once a net: the methods live in the optimizer, and reuse the graph.
     compiled_model = build(net)
     torch._dynamo.reset()
-    compiled = torch.compile(compiled_model, backend="eager")
+    compiled = torch.compile(compiled_model, backend="aot_eager")
     start = copy.deepcopy(compiled_model.state_dict())
     for method in mm.METHODS:
         model = build(net)

@@ -36,7 +36,7 @@ class Feedback:
         if self._arrived is not None:
             self._arrived.synchronize()
             self._arrived = None
-        return None if self._host is None else [float(value) for value in self._host]
+        return None if self._host is None else self._host.tolist()
 
     def restore(self, measured: list[float] | None) -> None:
         """Take what :meth:`receive` returned in another run."""

@@ -56,13 +56,13 @@ def method(name: str) -> Method:
 _RECORDS = (
     Method(
         name="pilot",
-        summary="m*w factors, pressure that seeks the target, cut and freeze, then fine-tune",
+        summary="m*w factors, proximal pressure that seeks the target, gradual cut, fine-tuning",
         source="Jacobs & Burkholz (ICLR 2025), with a target-seeking controller",
         recipe=Recipe(
             geometry=Factors(beta=1.0),
-            pressure=SeekTarget(until=0.5),
-            masking=ProjectAndFreeze(at=0.5),
-            rebalance=(0.5,),
+            pressure=SeekTarget(until=0.6),
+            masking=GradualCubic(begin=0.1, end=0.6),
+            rebalance=(0.6,),
         ),
     ),
     Method(
@@ -71,9 +71,9 @@ _RECORDS = (
         source="Jacobs & Burkholz (ICLR 2025), discretised in the dual",
         recipe=Recipe(
             geometry=Mirror(a=0.5),
-            pressure=SeekTarget(until=0.5),
-            masking=ProjectAndFreeze(at=0.5),
-            rebalance=(0.5,),
+            pressure=SeekTarget(until=0.6),
+            masking=GradualCubic(begin=0.1, end=0.6),
+            rebalance=(0.6,),
         ),
     ),
     Method(

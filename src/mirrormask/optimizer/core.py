@@ -197,6 +197,7 @@ class SparseOptimizer(Optimizer):
         elif finish.has_batchnorm(self.model) and takes_away(weights, kept):
             finish.warn_of_stale_statistics()
         freeze(weights, kept, self.base)
+        self._restart_idle()
         if data is not None and finish.has_batchnorm(self.model):
             finish.refresh_batchnorm(self.model, data)
         self.finalized = True
@@ -254,6 +255,11 @@ class SparseOptimizer(Optimizer):
             rate=self._base_step.budget(self._first_group(), 1.0),
         )
 
+    def _restart_idle(self) -> None:
+        if self.recipe.pressure.application == "proximal":
+            for weight in self.weights.values():
+                weight.restart_idle()
+
     def _first_group(self) -> dict[str, Any]:
         return next(g for g in self.param_groups if any(p in self.weights for p in g["params"]))
 
@@ -273,6 +279,8 @@ class SparseOptimizer(Optimizer):
         weights = self.weights.values()
         if sparsity is not None:
             freeze(weights, choose(weights, sparsity, self.recipe.masking.scope), self.base)
+            if sparsity == self.sparsity:
+                self._restart_idle()
         if self.recipe.rebalances_after(self.steps_done, self.steps):
             for weight in weights:
                 weight.rebalance()

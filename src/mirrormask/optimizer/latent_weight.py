@@ -123,6 +123,20 @@ class LatentWeight:
         self._apply_cut()
         self._write()
 
+    def restart_idle(self) -> None:
+        """Start kept weights that are exactly zero again, from the smallest live magnitude.
+
+        A proximal step may bring more weights to zero than the target asks for; they are few, and
+        with this the count of zeros is that of the mask.
+        """
+        weight = self.weight()
+        idle = weight == 0 if self.cut is None else (weight == 0) & ~self.cut
+        smallest = torch.where(weight == 0, torch.inf, weight.abs()).amin()
+        tiny = torch.finfo(self.parameter.dtype).tiny
+        value = torch.where(torch.isfinite(smallest), smallest, tiny).expand_as(weight)
+        self._replace(idle, self.geometry.split(value))
+        self._write()
+
     def rebalance(self) -> None:
         """Split the weight anew, as at the start, with the weight itself unchanged."""
         everywhere = torch.ones_like(self.parameter, dtype=torch.bool)

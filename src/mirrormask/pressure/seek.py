@@ -48,7 +48,7 @@ class SeekTarget(Pressure):
     """
 
     application: Application = "proximal"
-    push: float = 1.0
+    push: float = 0.7
     slack: float = 3.0
     until: float = 0.6
     intervals: int = 100

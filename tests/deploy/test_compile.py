@@ -289,3 +289,12 @@ def test_compiled_models_can_be_copied_and_compiled_by_torch(wide):
     assert torch.equal(twin(x), fast(x))
     assert isinstance(twin[0], SparseLinear)
     assert torch.allclose(torch.compile(fast, backend="aot_eager")(x), fast(x), atol=1e-5)
+
+
+def test_a_declined_model_shares_the_weights_and_leaves_their_flags_alone():
+    model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64))
+    kept = compile(model, torch.randn(4, 64), options=CompileOptions(net_rounds=7))
+    if not speed_report(kept).faster:
+        assert kept[0].weight.data_ptr() == model[0].weight.data_ptr()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(parameter.requires_grad for parameter in kept.parameters())

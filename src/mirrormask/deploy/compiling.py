@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,7 +74,8 @@ def compile(
 
     Returns:
         A model of the same class in evaluation mode, without gradients, whose attribute
-        ``speed_report`` is a :class:`SpeedReport`.
+        ``speed_report`` is a :class:`SpeedReport`. Layers that stay dense share their weights
+        with the given model: copy that first if you go on training it.
 
     Raises:
         ArgumentError: The model does not run on the example, is not on the CPU, or does not have
@@ -134,7 +134,7 @@ def _start(model: nn.Module, example: Inputs) -> CompileJob:
         if tensor.device.type != "cpu":
             raise ArgumentError(f"the model is on {tensor.device}: move it to the CPU first")
     try:
-        dense = copy.deepcopy(model).eval().requires_grad_(False)
+        dense = share_copy(model).eval()
     # Torch's pruning hooks and old weight norm leave weights that no copy can be made of.
     except (RuntimeError, TypeError) as error:
         raise ArgumentError(
@@ -163,7 +163,7 @@ def _start(model: nn.Module, example: Inputs) -> CompileJob:
 def _rewrite(job: CompileJob, options: CompileOptions) -> None:
     """Fold norms and remove dead channels in a copy, and keep it if the outputs stay the same."""
     _, ranks = layer_inputs(job.dense, job.inputs, job.keywords)
-    rewritten = copy.deepcopy(job.dense)
+    rewritten = share_copy(job.dense)
     graph = trace(rewritten)
     if isinstance(graph, str):
         job.notes.append(f"BatchNorm and dead channels are left as they are: {graph}")

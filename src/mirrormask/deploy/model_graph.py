@@ -6,6 +6,7 @@ its class and its attributes.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from dataclasses import dataclass
 
@@ -111,11 +112,16 @@ def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
 
 
 def share_copy(model: nn.Module) -> nn.Module:
-    """Return a copy with modules of its own that shares every tensor with the original."""
-    import copy  # noqa: PLC0415
+    """Return a copy with modules of its own whose tensors share the original's memory.
 
-    tensors = [*model.parameters(), *model.buffers()]
-    memo: dict[int, object] = {id(tensor): tensor for tensor in tensors}
+    Sharing saves memory, and makes a copy exactly as fast as its original: large weights at
+    another place in memory can be a fifth faster or slower.
+    """
+    memo: dict[int, object] = {}
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    for buffer in model.buffers():
+        memo[id(buffer)] = buffer.detach()
     return copy.deepcopy(model, memo)
 
 

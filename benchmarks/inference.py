@@ -1,0 +1,164 @@
+"""Latency of sparse models against every dense CPU runtime, interleaved in one run.
+
+python benchmarks/inference.py mlp        MLP 1024-4096-1024, 90/95/99 % zeros, batch 1, 8, 64
+python benchmarks/inference.py block      transformer block d=512, 16 tokens
+python benchmarks/inference.py harmless   compiled against dense eager torch on nine models
+
+Raw figures go to benchmarks/results/inference_<name>.json. OpenVINO is timed where installed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mirrormask.deploy import BenchOptions, bench, compile, speed_report
+from mirrormask.deploy.timing import interleave, machine
+from mirrormask.study.models import MODELS, build
+
+RESULTS = Path(__file__).parent / "results"
+LEVELS = (0.9, 0.95, 0.99)
+
+
+def cut(model: nn.Module, sparsity: float) -> nn.Module:
+    """Zero a random share of every weight of two or more dimensions."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in (p for p in model.parameters() if p.ndim >= 2):
+            weight.masked_fill_(torch.rand(weight.shape, generator=generator) < sparsity, 0.0)
+    return model.eval()
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(1024, 4096), nn.ReLU(), nn.Linear(4096, 1024))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block with separate projections, as most libraries write it."""
+
+    def __init__(self, width: int = 512, heads: int = 8) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [n, tokens, width] to the same shape."""
+        y = self.norm1(x)
+        q, k, v = (
+            layer(y).reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
+            for layer in (self.q, self.k, self.v)
+        )
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        x = x + self.o(mixed.transpose(1, 2).reshape(x.shape))
+        out: torch.Tensor = x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+        return out
+
+
+def compare(name: str, make: Callable[[], nn.Module], x: torch.Tensor, batches: Any) -> None:
+    reports = {}
+    for level in LEVELS:
+        torch.manual_seed(0)
+        report = bench(
+            cut(make(), level), x, options=BenchOptions(batches=batches, threads=(1,), rounds=31)
+        )
+        reports[str(level)] = report.to_dict()
+        for row in report.rows:
+            if row.kind != "dense" or row.contender == row.best_dense:
+                print(
+                    f"{level:.0%} batch {row.batch:>2} {row.contender:18} {row.milliseconds:7.3f} ms"
+                    f" {row.gain.median:6.2f}x ({row.gain.low:.2f}-{row.gain.high:.2f})"
+                    f" of {row.best_dense}, error {row.output_error:.0e}",
+                    flush=True,
+                )
+    write(name, reports)
+
+
+def models() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    """Return models with the shape of one input; one of them has nothing sparse."""
+    found: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+        "wide mlp 95 %": (cut(mlp(), 0.95), (1024,)),
+        "wide mlp dense": (mlp(), (1024,)),
+        "wide mlp 70 %": (cut(mlp(), 0.7), (1024,)),
+        "block 90 %": (cut(Block(), 0.9), (16, 512)),
+        "encoder layer 90 %": (
+            cut(nn.TransformerEncoderLayer(256, 4, 1024, batch_first=True), 0.9),
+            (16, 256),
+        ),
+    }
+    for name in MODELS:
+        channels, size = (3, 32) if name.startswith("resnet") else (1, 28)
+        model = build(name, in_channels=channels, image_size=size, num_classes=10)
+        found[f"{name} 95 %"] = (cut(model, 0.95), (channels, size, size))
+    return found
+
+
+def harmless() -> None:
+    rows = []
+    for name, (model, shape) in models().items():
+        for batch in (1, 4, 16, 64):
+            torch.manual_seed(0)
+            x = torch.randn(batch, *shape)
+            fast = compile(model, x)
+            report = speed_report(fast)
+            dense, runs = model.eval().requires_grad_(False), {}
+            for label, net in (("dense", dense), ("compiled", fast)):
+                runs[label] = run_of(net, x)
+            ratio = interleave(runs, rounds=41, block_ms=3.0).speedup("compiled", over="dense")
+            row = {
+                "model": name,
+                "batch": batch,
+                "speedup": ratio.median,
+                "low": ratio.low,
+                "high": ratio.high,
+                "faster": report.faster,
+                "verdict": report.verdict,
+                "max_error": report.max_error,
+            }
+            rows.append(row)
+            print(
+                f"{name:20} batch {batch:>2} {ratio.median:6.3f}x"
+                f" ({ratio.low:.2f}-{ratio.high:.2f}) {report.verdict}",
+                flush=True,
+            )
+    slowest = min(rows, key=lambda row: float(str(row["speedup"])))
+    print("slowest:", slowest)
+    write("harmless", {"rows": rows, "machine": machine()})
+
+
+def run_of(net: nn.Module, x: torch.Tensor) -> Callable[[], object]:
+    def run() -> object:
+        with torch.inference_mode():
+            return net(x)
+
+    return run
+
+
+def write(name: str, data: object) -> None:
+    path = RESULTS / f"inference_{name}.json"
+    path.write_text(json.dumps(data, indent=1) + "\n")
+    print("written", path.name)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    what = sys.argv[1] if len(sys.argv) == 2 else ""
+    if what == "mlp":
+        compare("mlp", mlp, torch.randn(1, 1024), (1, 8, 64))
+    elif what == "block":
+        compare("block", Block, torch.randn(1, 16, 512), (1,))
+    elif what == "harmless":
+        harmless()
+    else:
+        print(__doc__)
+
+
+if __name__ == "__main__":
+    main()

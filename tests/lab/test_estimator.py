@@ -177,6 +177,18 @@ def test_cross_validation_prefers_sparse_scales_on_sparse_truth() -> None:
     assert mean[at] == mean.min()
     fresh = rng.normal(size=(200, 200))
     assert model.score(fresh, 2 * fresh[:, 3] - 3 * fresh[:, 8]) > 0.97
+    assert model.mse_cuts_.shape == (6, 4)
+    assert model.mse_cuts_.mean(axis=1).min() == pytest.approx(
+        model.mse_cuts_[list(model.cuts).index(model.cut_)].mean()
+    )
+    sparser = MirrorRegressorCV(cv=4, n_penalties=15, allowance=1.0).fit(x, y)
+    assert sparser.cut_ >= model.cut_
+    assert set(np.flatnonzero(sparser.coef_)) >= {3, 8}
+    assert (sparser.coef_ != 0).sum() <= (model.coef_ != 0).sum()
+    with pytest.raises(ArgumentError, match="cuts"):
+        MirrorRegressorCV(cuts=(1.0,)).fit(x, y)
+    with pytest.raises(ArgumentError, match="allowance"):
+        MirrorRegressorCV(allowance=-1.0).fit(x, y)
     with pytest.raises(ArgumentError, match="scales"):
         MirrorRegressorCV(scales=()).fit(x, y)
     with pytest.raises(ArgumentError, match="n_penalties=0"):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mirrormask.errors import ArgumentError
 from mirrormask.geometry.base import Geometry, Latents
+from mirrormask.geometry.blocks import blocks
 
 LARGEST_AMOUNT = 40.0
 """Bound on lr * lambda in one proximal step: e^-40 of any weight is nothing."""
@@ -82,20 +83,25 @@ class Factors(Geometry):
         """Soft-threshold the dual by ``2 * amount`` at an unchanged balance.
 
         A hyperbolic rotation of ``(|m|, |w|)`` by ``amount``: the dual is ``2 artanh(w / m)`` and
-        the balance is what such a rotation keeps. The smaller factor stops at zero.
+        the balance is what such a rotation keeps. It ends where a factor meets zero.
         """
-        m, w = latents["m"], latents["w"]
-        # Beyond this, tanh is 1 in float64 and cosh would soon overflow float32.
-        amount = min(amount, LARGEST_AMOUNT)
-        high, low = torch.maximum(m.abs(), w.abs()), torch.minimum(m.abs(), w.abs())
-        gap = high - low
-        # cosh * low - sinh * high, written so that little is lost where the factors nearly agree.
-        shrunk = low * math.exp(-amount) - gap * math.sinh(amount)
-        grown = high * math.exp(-amount) + gap * math.sinh(amount)
-        settled = shrunk <= 0
-        root = torch.sqrt(gap * (high + low))  # where low ends, high² is the whole balance
-        m.copy_(torch.copysign(torch.where(settled, root, grown), m))
-        w.copy_(torch.copysign(shrunk.clamp_(min=0.0), w))
+        turn = min(amount, LARGEST_AMOUNT)
+        shrink, sinh = math.exp(-turn), math.sinh(turn)
+        # A weight that stops early at zero turns by less than this; the difference to the larger
+        # factor is a part of turn², which for small turns is below rounding.
+        all_turn_alike = turn * turn < torch.finfo(latents["m"].dtype).eps
+        for m, w in zip(blocks(latents["m"]), blocks(latents["w"]), strict=True):
+            size_m, size_w = m.abs(), w.abs()
+            high, low = torch.maximum(size_m, size_w), torch.minimum(size_m, size_w)
+            gap = high - low
+            # cosh * low - sinh * high, written so that little is lost where the factors agree.
+            shrunk = (low * shrink).sub_(gap, alpha=sinh).clamp_(min=0.0)
+            if all_turn_alike:
+                grown = high.mul_(shrink).add_(gap, alpha=sinh)
+            else:
+                grown = torch.addcmul(gap * (high + low), shrunk, shrunk).sqrt_()
+            m.copy_(torch.copysign(grown, m))
+            w.copy_(torch.copysign(shrunk, w).add_(0.0))  # -0 is no zero to a file format
 
     def distance(self, latents: Latents) -> Tensor:
         """Return half the dual, ``artanh`` of the smaller factor over the larger."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mirrormask.errors import ArgumentError
 from mirrormask.geometry.base import Geometry, Latents
+from mirrormask.geometry.blocks import blocks
 
 Noise = Literal["ignore", "second-moment"]
 
@@ -20,8 +21,8 @@ LARGEST_TURN = 8.0
 SMALLEST_SCALE = 1e-30
 """Floor of the scale: below it float32 has no numbers left."""
 
-BLOCK = 1 << 15
-"""Elements handled at once: a dozen temporaries of this size stay in the processor's cache."""
+LARGEST_SHRINK = 80.0
+"""Bound on the move of the dual in one proximal step: sinh(80) times any scale fits float32."""
 
 
 def mirror_step(x: Tensor, a: Tensor, z: Tensor, a_next: Tensor) -> Tensor:
@@ -123,7 +124,7 @@ class Mirror(Geometry):
             # exp(-u), not 1 - u: one wild gradient must not put the scale to 0 for good.
             factor = factor * torch.exp(-dual.square().mean())
         a_next = (a * factor).clamp_(min=SMALLEST_SCALE)
-        for part, increment in zip(_blocks(x), _blocks(dual), strict=True):
+        for part, increment in zip(blocks(x), blocks(dual), strict=True):
             part.copy_(mirror_step(part, a, increment.mul_(-2.0), a_next))
         a.copy_(a_next)
 
@@ -134,13 +135,18 @@ class Mirror(Geometry):
     def shrink(self, latents: Latents, amount: float) -> None:
         """Soft-threshold the dual ``arcsinh(x / a)`` by ``2 * amount``.
 
-        What is beyond the threshold moves by at most 8 in one step, as in :func:`mirror_step`.
+        This is ``|x| exp(-t) - (sqrt(x² + a²) - |x|) sinh(t)`` with ``t = 2 amount``, where that
+        is positive; the bracket is taken as ``a² / (sqrt(x² + a²) + |x|)``.
         """
-        x, a = latents["x"], latents["a"]
-        reach = a * math.sinh(min(2.0 * amount, 80.0))
-        settled = x.abs() <= reach
-        toward = torch.copysign(torch.full_like(x, 2.0 * amount), x)
-        x.copy_(mirror_step(x, a, toward, a).masked_fill_(settled, 0))
+        turn = min(2.0 * amount, LARGEST_SHRINK)
+        a = latents["a"]
+        for x in blocks(latents["x"]):
+            magnitude = x.abs()
+            rest = torch.hypot(x, a.to(x.dtype).expand_as(x)).add_(magnitude).reciprocal_()
+            rest.mul_(a).mul_(a)  # a² alone may underflow
+            moved = magnitude.mul_(math.exp(-turn)).sub_(rest, alpha=math.sinh(turn))
+            # -0 is no zero to a file format, so it is turned into 0.
+            x.copy_(torch.copysign(moved.clamp_(min=0.0), x).add_(0.0))
 
     def distance(self, latents: Latents) -> Tensor:
         """Return half the dual, ``arcsinh(|x| / a) / 2``."""
@@ -153,10 +159,3 @@ class Mirror(Geometry):
     def scale(self, latents: Latents) -> Tensor:
         """Return ``a``."""
         return latents["a"]
-
-
-def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
-    """Return views that tile a tensor; one view where the memory has gaps or is not the CPU's."""
-    if tensor.device.type != "cpu" or not tensor.is_contiguous() or tensor.numel() <= BLOCK:
-        return (tensor,)
-    return torch.split(tensor.view(-1), BLOCK)

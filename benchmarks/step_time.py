@@ -51,7 +51,7 @@ def make_step(model_name: str, recipe: mm.Recipe | None, steps: int) -> Callable
     def step() -> float:
         began = time.perf_counter()
         optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
+        torch.autograd.backward(F.cross_entropy(model(images), labels))
         optimizer.step()
         return time.perf_counter() - began
 
@@ -107,9 +107,7 @@ def main() -> None:
         "threads": options.threads,
         "batch": BATCH,
         "rounds": options.rounds,
-        "models": {
-            name: measure(name, options.rounds, options.warmup) for name in options.models
-        },
+        "models": {name: measure(name, options.rounds, options.warmup) for name in options.models},
     }
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

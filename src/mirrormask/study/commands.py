@@ -11,6 +11,9 @@ from rich.table import Table
 
 import mirrormask as mm
 from mirrormask.errors import ArgumentError
+from mirrormask.study.settings import TrainSettings
+
+DEFAULTS = TrainSettings()
 
 
 def register(app: typer.Typer) -> None:
@@ -29,18 +32,22 @@ def methods() -> None:
 
 def train(
     context: typer.Context,
-    data: Annotated[str, typer.Option(help="Data set.")] = "fashion-mnist-10k",
+    data: Annotated[str, typer.Option(help="Data set.")] = DEFAULTS.data,
     data_root: Annotated[
         str | None, typer.Option(help="Folder or file of a data set that is not packaged.")
-    ] = None,
-    model: Annotated[str, typer.Option(help="mlp, cnn, resnet20 or mlp-3x1024.")] = "cnn",
-    method: Annotated[str, typer.Option(help="See: mirrormask methods.")] = "pilot",
-    sparsity: Annotated[float, typer.Option(help="Fraction of zeros, in [0, 1).")] = 0.95,
-    epochs: Annotated[int, typer.Option(help="Epochs of each of the two networks.")] = 15,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.05,
-    batch_size: Annotated[int, typer.Option(help="Images in a step.")] = 128,
-    seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    ] = DEFAULTS.data_root,
+    model: Annotated[str, typer.Option(help="mlp, cnn, resnet20 or mlp-3x1024.")] = DEFAULTS.model,
+    method: Annotated[str, typer.Option(help="See: mirrormask methods.")] = DEFAULTS.method,
+    sparsity: Annotated[
+        float, typer.Option(help="Fraction of zeros, in [0, 1).")
+    ] = DEFAULTS.sparsity,
+    epochs: Annotated[
+        int, typer.Option(help="Epochs of each of the two networks.")
+    ] = DEFAULTS.epochs,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = DEFAULTS.lr,
+    batch_size: Annotated[int, typer.Option(help="Images in a step.")] = DEFAULTS.batch_size,
+    seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = DEFAULTS.seed,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = DEFAULTS.threads,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; a new one under runs/ by default.")
     ] = None,
@@ -51,7 +58,6 @@ def train(
     """Train a dense network and its sparse twin, and write a report page."""
     from mirrormask.study.results_table import results_table
     from mirrormask.study.run_folder import new_run_folder, read_config
-    from mirrormask.study.settings import TrainSettings
     from mirrormask.study.train import train as run_training
 
     given = {

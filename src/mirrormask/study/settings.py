@@ -43,7 +43,7 @@ class TrainSettings:
     method: str = "pilot"
     sparsity: float = 0.95
     epochs: int = 15
-    lr: float = 0.05
+    lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 128

@@ -46,13 +46,19 @@ def mirror_step(x: Tensor, a: Tensor, z: Tensor, a_next: Tensor) -> Tensor:
         >>> mirror_step(x, a, torch.zeros(2), a)
         tensor([ 0.3000, -2.0000])
     """
-    half = z.clamp(-LARGEST_TURN, LARGEST_TURN).mul_(0.5).tanh_()
-    # The squares may underflow where the root does not: it is never below either of the two.
-    root = torch.addcmul(a * a, x, x).sqrt_()
-    root = torch.maximum(root, x.abs()).clamp_(min=a)
-    move = torch.addcmul(-root, x, half).mul_(half)
+    half = z.clamp(-LARGEST_TURN, LARGEST_TURN).mul_(0.5)
+    return _turn_(x.clone(), a, half, a_next)
+
+
+def _turn_(x: Tensor, a: Tensor, half: Tensor, a_next: Tensor) -> Tensor:
+    """Take the step in place of ``x`` by the dual move ``2 * half``; ``half`` is used up."""
+    half.tanh_()
+    # The square of a smaller scale would underflow, and zero could never be left.
+    wide = a.clamp(min=math.sqrt(torch.finfo(x.dtype).tiny))
+    move = torch.addcmul(wide * wide, x, x).sqrt_()
+    move.addcmul_(x, half, value=-1.0).mul_(half)
     move.div_(torch.addcmul(half.new_ones(()), half, half, value=-1.0))
-    return torch.add(x, move, alpha=2.0).mul_(a_next / a)
+    return x.sub_(move, alpha=2.0).mul_(a_next / a)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +131,7 @@ class Mirror(Geometry):
             factor = factor * torch.exp(-dual.square().mean())
         a_next = (a * factor).clamp_(min=SMALLEST_SCALE)
         for part, increment in zip(blocks(x), blocks(dual), strict=True):
-            part.copy_(mirror_step(part, a, increment.mul_(-2.0), a_next))
+            _turn_(part, a, increment.neg_().clamp_(-LARGEST_TURN / 2, LARGEST_TURN / 2), a_next)
         a.copy_(a_next)
 
     def decay(self, latents: Latents, budget: float) -> None:

@@ -106,6 +106,8 @@ def test_constant_columns_get_nothing_and_do_no_harm(
     padded = np.column_stack([x, np.full(40, 0.1), np.zeros(40), np.full(40, 1e9)])
     model = MirrorRegressor(scale=1e-6).fit(padded, y)
     assert not model.coef_[150:].any()
+    # Not even the rounding of their mean is learnt from.
+    assert not MirrorRegressor(scale=1e-6, cut=0.0).fit(padded, y).coef_[150:].any()
     np.testing.assert_allclose(model.coef_[:150], plain, atol=1e-6)
 
 
@@ -177,7 +179,7 @@ def test_cross_validation_prefers_sparse_scales_on_sparse_truth() -> None:
     assert mean[at] == mean.min()
     fresh = rng.normal(size=(200, 200))
     assert model.score(fresh, 2 * fresh[:, 3] - 3 * fresh[:, 8]) > 0.97
-    assert model.mse_cuts_.shape == (6, 4)
+    assert model.mse_cuts_.shape == (7, 4)
     assert model.mse_cuts_.mean(axis=1).min() == pytest.approx(
         model.mse_cuts_[list(model.cuts).index(model.cut_)].mean()
     )
@@ -193,3 +195,13 @@ def test_cross_validation_prefers_sparse_scales_on_sparse_truth() -> None:
         MirrorRegressorCV(scales=()).fit(x, y)
     with pytest.raises(ArgumentError, match="n_penalties=0"):
         MirrorRegressorCV(n_penalties=0).fit(x, y)
+
+
+def test_cut_spares_what_is_small_but_needed() -> None:
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(60, 200))
+    y = 2 * x[:, 3] - 3 * x[:, 8] + 0.5 * x[:, 20] + 0.1 * rng.normal(size=60)
+    for allowance in (0.0, 1.0):
+        model = MirrorRegressorCV(cv=4, n_penalties=15, allowance=allowance).fit(x, y)
+        assert 0 < model.cut_ <= 0.1
+        assert set(np.flatnonzero(model.coef_)) >= {3, 8, 20}

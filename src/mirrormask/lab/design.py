@@ -75,10 +75,10 @@ def standardise(
     spread = np.sqrt(np.einsum("i,ij,ij->j", weights, z, z) / total)
     # Below rounding of the mean, a spread is none: the feature is constant.
     flat = spread <= 10 * np.finfo(np.float64).eps * np.abs(x_mean)
-    z[:, flat & fit_intercept] = 0.0
-    x_scale = (
-        np.where(flat | (spread == 0), 1.0, spread) if scale_features else np.ones_like(spread)
-    )
+    if fit_intercept:
+        z[:, flat] = 0.0
+    flat |= spread == 0
+    x_scale = np.where(flat, 1.0, spread) if scale_features else np.ones_like(spread)
     z /= x_scale
     centred = y - y_mean
     y_scale = float(np.sqrt(weights @ centred**2 / total)) or 1.0

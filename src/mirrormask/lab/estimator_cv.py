@@ -68,7 +68,7 @@ class MirrorRegressorCV(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         n_penalties: int = 30,
         smallest: float = 1e-3,
         cv: Any = 5,
-        cuts: Sequence[float] = (0.0, 1e-3, 1e-2, 3e-2, 1e-1, 2e-1),
+        cuts: Sequence[float] = (0.0, 1e-3, 1e-2, 3e-2, 0.1, 0.2, 0.4),
         allowance: float = 0.0,
         fit_intercept: bool = True,
         scale_features: bool = True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -231,3 +233,32 @@ def test_untraceable_models_say_why():
             return x if x.sum() > 0 else -x
 
     assert "cannot be traced" in trace(Branching())
+
+
+class Projections(nn.Module):
+    """Three layers that read one tensor, as attention does."""
+
+    def __init__(self, *, peeks):
+        super().__init__()
+        self.q, self.k, self.v = (SparseLinear.from_linear(nn.Linear(8, 8)) for _ in range(3))
+        self.peeks = peeks
+
+    def forward(self, x):
+        y = x * 2
+        q = self.q(y)
+        if self.peeks:
+            y.add_(1)
+        return q + self.k(y) * self.v(y)
+
+
+def test_the_columns_of_a_common_input_are_made_once():
+    for peeks, links in ((False, 2), (True, 0)):
+        model = Projections(peeks=peeks)
+        inputs = [torch.randn(5, 8), torch.randn(3, 8), torch.randn(1, 8), torch.randn(2, 4, 8)]
+        expected = [model(x) for x in inputs]
+        assert link_layouts(model) == links
+        for twin in (model, copy.deepcopy(model)):
+            for x, right in zip(inputs, expected, strict=True):
+                assert torch.allclose(twin(x), right, atol=1e-5)
+            assert twin.q.shared is twin.v.shared
+            assert not links or twin.q.shared._held is None

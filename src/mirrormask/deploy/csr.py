@@ -125,9 +125,11 @@ class CsrModule(nn.Module):
 
     def made(self) -> Any:
         """Return what :meth:`make` builds from the buffers, built again if they were replaced."""
-        if self._made_from is not self.values:
+        # Past torch's attribute look-up: this runs in every call, which may last 30 microseconds.
+        values = self._buffers["values"]
+        if self._made_from is not values:
             self._made = self.make()
-            self._made_from = self.values
+            self._made_from = values
         return self._made
 
     def make(self) -> Any:

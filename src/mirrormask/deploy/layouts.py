@@ -6,14 +6,14 @@ from torch import fx, nn
 
 from mirrormask.deploy.dead_channels import is_elementwise
 from mirrormask.deploy.model_graph import ModelGraph, sole_user, trace
-from mirrormask.deploy.sparse_linear import SparseLinear
+from mirrormask.deploy.sparse_linear import SharedColumns, SparseLinear
 
 
 def link_layouts(model: nn.Module) -> int:
-    """Let sparse linear layers hand on their columns where only another one reads them.
+    """Let sparse linear layers hand on their columns, and share those of an input they all read.
 
     Returns:
-        How many layers now skip the copy back to rows.
+        How many layers now skip a copy.
     """
     graph = trace(model)
     if isinstance(graph, str):
@@ -24,7 +24,21 @@ def link_layouts(model: nn.Module) -> int:
         if isinstance(layer, SparseLinear) and graph.is_free(node) and _feeds_sparse(graph, node):
             layer.output_layout = "columns"
             linked += 1
+        linked += _share_input(graph, node)
     return linked
+
+
+def _share_input(graph: ModelGraph, node: fx.Node) -> int:
+    """Share the transposed value of a node among the sparse layers that read it."""
+    layers = [graph.module(reader) for reader in node.users]
+    sparse = [layer for layer in layers if isinstance(layer, SparseLinear)]
+    # Nobody else may read it, because another reader might change it in place on the way.
+    if len(sparse) < max(2, len(layers)) or not all(map(graph.is_free, node.users)):
+        return 0
+    shared = SharedColumns(len(sparse))
+    for layer in sparse:
+        layer.shared = shared
+    return len(sparse) - 1
 
 
 def _feeds_sparse(graph: ModelGraph, node: fx.Node) -> bool:

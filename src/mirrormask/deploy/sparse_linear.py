@@ -25,10 +25,42 @@ def multiply(matrix: torch.Tensor, x: torch.Tensor, bias: torch.Tensor | None) -
         return torch.addmv(bias, matrix, vector)[None]
     if x.shape[0] <= _MAX_VECTOR_ROWS and x.shape[0] > 0:
         return torch.cat([multiply(matrix, row[None], bias) for row in x])
-    columns = x.t().contiguous()
+    return _product(matrix, x.t().contiguous(), bias)
+
+
+def _product(
+    matrix: torch.Tensor, columns: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
     if bias is None:
         return torch.mm(matrix, columns).t()
     return torch.addmm(bias[:, None], matrix, columns).t()
+
+
+class SharedColumns:
+    """The transposed input of layers that all read the same tensor, made once a call.
+
+    It is held only until the last of ``readers`` has taken it.
+    """
+
+    def __init__(self, readers: int) -> None:
+        self.readers = readers
+        self._held: tuple[torch.Tensor, torch.Tensor, list[int]] | None = None
+
+    def take(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Return ``rows`` transposed, where ``rows`` is ``x`` as a matrix."""
+        # One look at the attribute: another thread may replace it, but never change what it holds.
+        held = self._held
+        if held is not None and held[0] is x:
+            held[2].append(1)
+            if len(held[2]) >= self.readers:
+                self._held = None
+            return held[1]
+        columns = rows.t().contiguous()
+        self._held = (x, columns, [1])
+        return columns
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"readers": self.readers, "_held": None}
 
 
 @torch.library.custom_op("mirrormask::sparse_linear", mutates_args=())
@@ -60,7 +92,8 @@ class SparseLinear(CsrModule):
 
     Shapes: input ``[..., in_features]``, output ``[..., out_features]``. ``output_layout`` is
     ``"rows"`` for an ordinary contiguous result; ``"columns"`` leaves it as the transposed view
-    that the product gave, which saves a copy where the next layer is sparse too.
+    that the product gave, which saves a copy where the next layer is sparse too. ``shared`` saves
+    the copy of the input where several layers read the same one.
 
     Raises:
         ArgumentError: The arrays are no CSR matrix, or the input has another width.
@@ -89,6 +122,7 @@ class SparseLinear(CsrModule):
             )
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.output_layout: OutputLayout = "rows"
+        self.shared: SharedColumns | None = None
 
     @classmethod
     def from_linear(cls, linear: nn.Linear) -> Self:
@@ -106,16 +140,27 @@ class SparseLinear(CsrModule):
             raise ArgumentError(
                 f"the input has {x.shape[-1]} features, this layer takes {self.in_features}"
             )
-        rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
-        out: torch.Tensor
         if torch.compiler.is_compiling():
-            out = sparse_linear_op(rows, self.row_starts, self.columns, self.values, self.bias)
-        else:
+            rows = x.reshape(-1, self.in_features)
+            out: torch.Tensor = sparse_linear_op(
+                rows, self.row_starts, self.columns, self.values, self.bias
+            )
+            return out.reshape(*x.shape[:-1], self.out_features)
+        if torch.is_grad_enabled():
             with torch.no_grad():
-                out = multiply(self.made(), rows, self.bias)
-                if self.output_layout == "rows":
-                    out = out.contiguous()
-        return out if x.ndim == 2 else out.reshape(*x.shape[:-1], self.out_features)
+                return self._multiply(x)
+        return self._multiply(x)
+
+    def _multiply(self, x: torch.Tensor) -> torch.Tensor:
+        flat = x.ndim == 2
+        rows = x if flat else x.reshape(-1, self.in_features)
+        if self.shared is not None and rows.shape[0] > _MAX_VECTOR_ROWS:
+            out = _product(self.made(), self.shared.take(x, rows), self.bias)
+        else:
+            out = multiply(self.made(), rows, self.bias)
+        if self.output_layout == "rows":
+            out = out.contiguous()
+        return out if flat else out.view(*x.shape[:-1], self.out_features)
 
     def to_dense(self) -> nn.Linear:
         """Return the ordinary layer with the same weights."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,6 +9,7 @@ from types import MappingProxyType
 from mirrormask.errors import ArgumentError
 from mirrormask.geometry import Euclidean, Factors, Mirror
 from mirrormask.masking import AtEnd, GradualCubic, ProjectAndFreeze
+from mirrormask.names import unknown_name
 from mirrormask.optimizer import Recipe
 from mirrormask.pressure import Algorithm1, Constant, SeekTarget
 
@@ -46,11 +46,9 @@ def method(name: str) -> Method:
         >>> method("pilot").recipe.geometry
         Factors(beta=1.0)
     """
-    if name in METHODS:
-        return METHODS[name]
-    close = difflib.get_close_matches(str(name), METHODS, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ArgumentError(f"method={name!r} is unknown: {hint}Known are {', '.join(METHODS)}.")
+    if name not in METHODS:
+        raise ArgumentError(unknown_name("method", name, METHODS))
+    return METHODS[name]
 
 
 _RECORDS = (

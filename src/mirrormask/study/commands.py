@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 import mirrormask as mm
+from mirrormask.deploy.model_source import parse_sizes
 from mirrormask.errors import ArgumentError
 from mirrormask.study.settings import TrainSettings
 
@@ -48,6 +49,9 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Images in a step.")] = DEFAULTS.batch_size,
     seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = DEFAULTS.seed,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = DEFAULTS.threads,
+    bench: Annotated[
+        str, typer.Option(help="Batch sizes to time the result at, such as 1,64; none by default.")
+    ] = "",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; a new one under runs/ by default.")
     ] = None,
@@ -58,6 +62,7 @@ def train(
     """Train a dense network and its sparse twin, and write a report page."""
     from mirrormask.study.results_table import results_table
     from mirrormask.study.run_folder import new_run_folder, read_config
+    from mirrormask.study.train import time_result
     from mirrormask.study.train import train as run_training
 
     given = {
@@ -78,11 +83,14 @@ def train(
         given = read_config(out) | _on_command_line(context, given)
         given.pop("mirrormask", None)
     settings = TrainSettings.from_config(given)
+    batches = parse_sizes("bench", bench) if bench else ()
     folder = out or new_run_folder(Path("runs"), settings.name)
     console = Console()
     console.print(f"Run folder: {folder}")
     result = run_training(settings, folder, resume=resume)
     console.print(results_table(result))
+    if batches:
+        console.print(time_result(settings, result, batches).table())
     console.print(f"{result.verdict}\nPage: {folder / 'report.html'}")
 
 

@@ -6,7 +6,6 @@ training run is the business of :class:`mirrormask.study.batches.Batches`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirrormask.errors import ArgumentError, DataError
+from mirrormask.names import unknown_name
 from mirrormask.study.augment import crop_and_flip, nudge_and_flip
 from mirrormask.study.batches import Augment
 from mirrormask.study.cifar import read_cifar10_jpeg
@@ -165,9 +165,7 @@ def load(
     """
     record = DATASETS.get(name)
     if record is None:
-        close = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f"did you mean {close[0]!r}? Known names" if close else "known names"
-        raise DataError(f"unknown data set {name!r}; {hint}: {', '.join(DATASETS)}.")
+        raise DataError(unknown_name("data", name, DATASETS))
     if root is not None and not record.takes_root:
         raise ArgumentError(
             f"root={str(root)!r} has no meaning for {name!r}, which is not read from a folder; "

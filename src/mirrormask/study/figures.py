@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from mirrormask.report import SparsityReport
@@ -47,14 +48,14 @@ def accuracy_over_epochs(dense: StageResult, sparse: StageResult) -> str:
         )
         axes.set_ylabel("accuracy on held-out images (%)" if key[0] == "v" else "accuracy (%)")
     axes.set_xlabel("epoch")
-    axes.legend()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False)
     return _svg(figure, "Accuracy after each epoch, dense and sparse")
 
 
 def sparsity_by_layer(report: SparsityReport) -> str:
     """Draw the share of zeros in each targeted tensor, and the asked level."""
-    figure = Figure(figsize=(6.4, 0.9 + 0.32 * len(report.tensors)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _one(height=0.9 + 0.32 * len(report.tensors))
     names = [tensor.name for tensor in report.tensors]
     shares = [100 * tensor.sparsity for tensor in report.tensors]
     axes.barh(names, shares, color=SPARSE, height=0.62)
@@ -108,7 +109,7 @@ def histogram(models: Mapping[str, Sequence[Tensor]]) -> str:
     axes.set_yscale("log")
     axes.set_xlabel("log10 |x|")
     axes.set_ylabel("weights")
-    axes.legend()
+    axes.legend(frameon=False)
     return _svg(figure, "Histogram of the magnitudes of weights that are not zero")
 
 
@@ -123,13 +124,13 @@ def accuracy_over_sparsity(sweeps: Mapping[str, Sweep], asked: float) -> str:
             axes.axvline(found.levels.index(asked), color=THIRD, lw=1, ls="--")
     axes.set_xlabel("zeros after a further cut, without training (%)")
     axes.set_ylabel("accuracy on held-out images (%)")
-    axes.legend()
+    axes.legend(frameon=False)
     return _svg(figure, "Accuracy when cut at other levels")
 
 
-def _one() -> tuple[Figure, Axes]:
+def _one(height: float = 3.4) -> tuple[Figure, Axes]:
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+        figure = Figure(figsize=(6.4, height), layout="constrained")
         return figure, figure.subplots()
 
 

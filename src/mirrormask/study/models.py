@@ -7,7 +7,6 @@ paper's experiments, and biases start at zero.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mirrormask.errors import ArgumentError
+from mirrormask.names import unknown_name
 from mirrormask.study.resnet import ResNet20
 
 
@@ -164,9 +164,7 @@ def build(name: str, *, in_channels: int, image_size: int, num_classes: int) -> 
     """
     record = MODELS.get(name)
     if record is None:
-        close = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {close[0]!r}? Known names" if close else "known names"
-        raise ArgumentError(f"unknown model {name!r}; {hint}: {', '.join(MODELS)}.")
+        raise ArgumentError(unknown_name("model", name, MODELS))
     for option, value, least in (
         ("in_channels", in_channels, 1),
         ("image_size", image_size, record.smallest_image),

@@ -75,11 +75,13 @@ class TrainResult:
         folder: Where everything was written.
         dense: The dense twin.
         sparse: The sparse one.
+        packed_bytes: Size of the sparse network's packed file.
     """
 
     folder: Path
     dense: StageResult
     sparse: StageResult
+    packed_bytes: int
 
     @property
     def difference(self) -> float:

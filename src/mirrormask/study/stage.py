@@ -150,7 +150,7 @@ def _fit(
     # Lightning tells about accelerators and loaders that are not used here.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+        warnings.filterwarnings("ignore", module="lightning")
         trainer = Trainer(
             accelerator="cpu",
             devices=1,

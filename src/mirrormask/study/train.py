@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from mirrormask.deploy import BenchOptions, BenchReport, bench, save
 from mirrormask.study.data import load
 from mirrormask.study.page import write_page
 from mirrormask.study.result import TrainResult
@@ -15,13 +16,16 @@ from mirrormask.study.settings import TrainSettings
 from mirrormask.study.stage import MODEL, load_model, run_stage
 from mirrormask.study.sweep import sweep_once
 
+PACKED = "model.packed.safetensors"
+
 
 def train(settings: TrainSettings, folder: Path, *, resume: bool) -> TrainResult:
     """Run the main job in a folder, or go on with the one that is there.
 
     The folder ends with ``config.json``, ``model.safetensors`` (the sparse network),
-    ``report.json``, ``metrics.csv``, ``report.html``, and one sub-folder for each twin with its
-    checkpoint, TensorBoard log and model.
+    ``model.packed.safetensors`` (the same, packed), ``report.json``, ``metrics.csv``,
+    ``report.html``, and one sub-folder for each twin with its checkpoint, TensorBoard log and
+    model.
 
     Args:
         settings: What to train.
@@ -47,15 +51,39 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool) -> TrainResult
     remove_leftovers(folder)
     dense = run_stage(folder / "dense", settings, data, None)
     sparse = run_stage(folder / "sparse", settings, data, settings.method)
-    result = TrainResult(folder=folder, dense=dense, sparse=sparse)
+    models = {name: load_model(folder / name, settings, data) for name in ("dense", "sparse")}
+    packed = save(models["sparse"], folder / PACKED)
+    result = TrainResult(folder=folder, dense=dense, sparse=sparse, packed_bytes=packed.file_bytes)
     for name in (MODEL, "metrics.csv"):
         with replacing(folder / name) as temporary:
             shutil.copyfile(folder / "sparse" / name, temporary)
     write_text(folder / "report.json", sparse.report or "{}")
-    models = {name: load_model(folder / name, settings, data) for name in ("dense", "sparse")}
     sweeps = {
         name: sweep_once(folder / name, model, data, settings.batch_size, settings.seed)
         for name, model in models.items()
     }
     write_page(folder / "report.html", settings, result, models, sweeps)
     return result
+
+
+def time_result(
+    settings: TrainSettings, result: TrainResult, batches: tuple[int, ...]
+) -> BenchReport:
+    """Time the sparse network of a finished job against dense runtimes, on this machine.
+
+    Args:
+        settings: Of the job.
+        result: What it left.
+        batches: Batch sizes, each at least 1.
+
+    Returns:
+        The figures, also written to ``bench.json`` in the run's folder.
+    """
+    data = load(settings.data, root=settings.data_root, validation=settings.validation)
+    model = load_model(result.folder / "sparse", settings, data)
+    options = BenchOptions(
+        batches=batches, threads=(settings.threads,), runtimes=("ONNX Runtime", "ONNX Runtime int8")
+    )
+    report = bench(model, data.test.images[: max(batches)], options=options)
+    report.save_json(result.folder / "bench.json")
+    return report

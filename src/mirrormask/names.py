@@ -1,0 +1,19 @@
+"""One way to refuse an unknown name: with the nearest known one, and all of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
+    """Return the sentence that refuses a name.
+
+    Example:
+        >>> unknown_name("method", "pilott", ["pilot", "gmp"])
+        "method='pilott' is unknown: did you mean 'pilot'? Known are pilot, gmp."
+    """
+    names = list(known)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{kind}={name!r} is unknown: {hint}Known are {', '.join(names)}."

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from torch import nn
+
+from mirrormask.deploy import inspect, load, save
+from mirrormask.deploy.manifest import Values
+from mirrormask.errors import CheckpointError, DataError
+
+_EXTRA_MEMORY = 512 * 2**20
 
 settings.register_profile(
     "deploy",
@@ -57,3 +68,88 @@ def sparsify() -> Callable[..., nn.Module]:
 def _one_thread() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+def _small_state() -> dict[str, torch.Tensor]:
+    """Return tensors that use every layout, small enough to be loaded ten thousand times."""
+    generator = torch.Generator().manual_seed(1)
+
+    def sparse(count: int, share: float) -> torch.Tensor:
+        values = torch.randn(count, generator=generator)
+        return values.masked_fill(torch.rand(count, generator=generator) < share, 0.0)
+
+    even = torch.zeros(4000)
+    even[::200] = 1.5
+    signed = sparse(2000, 0.9)
+    shared = sparse(3000, 0.5).reshape(30, 100)
+    return {
+        "rice": sparse(3000, 0.9).reshape(30, 100),
+        "mask": shared,
+        "again": shared,
+        "gaps": even,
+        "signed": torch.where(signed == 0, -0.0, signed),
+        "flags": sparse(3000, 0.97) != 0,
+        "counts": torch.arange(5),
+        "scalar": torch.tensor(float("nan")),
+        "wide": sparse(400, 0.9).to(torch.complex128),
+        "empty": torch.empty(0, 7),
+    }
+
+
+@pytest.fixture(scope="session")
+def originals(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[tuple[bytes, dict[str, torch.Tensor]]]:
+    """Packed files, exact and lossy, with what loading them gives."""
+    folder = tmp_path_factory.mktemp("originals")
+    found = []
+    kinds: tuple[Values, ...] = ("exact", "int8")
+    for values in kinds:
+        path = folder / values
+        save(_small_state(), path, values=values)
+        found.append((path.read_bytes(), load(path)))
+    layouts = {row.layout for row in inspect(folder / "exact").rows}
+    assert layouts == {"rice", "bitmask", "tied to mask", "gaps8", "dense"}
+    return found
+
+
+@pytest.fixture
+def mutants(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: replacing a file on disk costs milliseconds."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """Let the process grow by no more than half a gigabyte: a huge allocation then fails."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + _EXTRA_MEMORY, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _try_load(path: Path, raw: bytes) -> dict[str, torch.Tensor] | None:
+    """Return the loaded state, or None after one clear error within a second."""
+    path.write_bytes(raw)
+    begin = time.perf_counter()
+    try:
+        return load(path)
+    except (CheckpointError, DataError) as error:
+        assert str(path) in str(error)
+        assert len(str(error)) < 600
+        assert "\n" not in str(error)
+        return None
+    finally:
+        assert time.perf_counter() - begin < 1.0
+
+
+@pytest.fixture
+def try_load() -> Callable[[Path, bytes], dict[str, torch.Tensor] | None]:
+    """Load damaged bytes: the state, or None after one clear error within a second."""
+    return _try_load

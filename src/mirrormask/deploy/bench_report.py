@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mirrormask.deploy.arguments import path_of
 from mirrormask.deploy.rivals import Kind
 from mirrormask.deploy.timing import Ratio
 from mirrormask.errors import OutputError
@@ -65,7 +66,7 @@ class BenchReport:
             OutputError: The file cannot be written.
         """
         try:
-            Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+            path_of(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise OutputError(f"{path} cannot be written ({error}): choose another file") from error
 
@@ -110,4 +111,4 @@ class BenchReport:
         """
         from mirrormask.deploy.bench_picture import draw  # noqa: PLC0415
 
-        draw(self, Path(path))
+        draw(self, path_of(path))

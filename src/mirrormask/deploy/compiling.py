@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from mirrormask.deploy.arguments import module_of
 from mirrormask.deploy.attention import open_attention
 from mirrormask.deploy.candidates import (
     forms_of,
@@ -89,6 +90,8 @@ def compile(
         ('dense', True)
     """
     options = options or CompileOptions()
+    if plan is not None and not isinstance(plan, Plan):
+        raise ArgumentError(f"plan={plan!r} is no plan: give speed_report(model).plan")
     job = _start(model, example_inputs)
     if plan is None or plan.rewrite:
         _rewrite(job, options)
@@ -126,8 +129,7 @@ def speed_report(model: nn.Module) -> SpeedReport:
 
 
 def _start(model: nn.Module, example: Inputs) -> CompileJob:
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"a {type(model).__name__} cannot be compiled: give an nn.Module")
+    module_of(model)
     inputs, keywords = arguments_of(example)
     tensors = [*model.parameters(), *model.buffers()]
     for tensor in tensors:

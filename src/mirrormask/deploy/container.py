@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
+from mirrormask.deploy.arguments import path_of
 from mirrormask.deploy.dtypes import SAFETENSORS_BYTES, numel
 from mirrormask.errors import CheckpointError, DataError, OutputError
 
@@ -65,7 +66,7 @@ class ContainerReader:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = path_of(path)
         self._file = _open_regular(self.path)
         try:
             self.size = os.fstat(self._file.fileno()).st_size
@@ -188,6 +189,7 @@ def write_container(path: str | Path, parts: Iterable[NewPart], metadata: dict[s
     Raises:
         OutputError: The file cannot be written there; what was there before is untouched.
     """
+    target = path_of(path)
     # Wide elements first, so that every part lies at a multiple of its element size.
     ordered = sorted(parts, key=lambda part: -SAFETENSORS_BYTES[part.dtype])
     header: dict[str, Any] = {"__metadata__": metadata}
@@ -207,7 +209,7 @@ def write_container(path: str | Path, parts: Iterable[NewPart], metadata: dict[s
             f"{path} would need a header of {len(raw)} bytes, more than {MAX_HEADER_BYTES}: "
             "save the model in several files"
         )
-    _write_atomically(Path(path), [len(raw).to_bytes(8, "little"), raw], ordered)
+    _write_atomically(target, [len(raw).to_bytes(8, "little"), raw], ordered)
     return 8 + len(raw) + position
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mirrormask.deploy.arguments import module_of, path_of
 from mirrormask.deploy.csr import CsrModule
 from mirrormask.deploy.example_inputs import Inputs, arguments_of
 from mirrormask.deploy.extras import optional
@@ -78,7 +79,7 @@ def export_model(model: nn.Module, example_inputs: Inputs, path: str | Path) -> 
         >>> report.runtime, report.max_error
         ('torch.export', 0.0)
     """
-    path = Path(path)
+    path = path_of(path)
     if path.suffix not in (".onnx", ".pt2"):
         raise ArgumentError(f"{path} has an unknown suffix: name it *.onnx or *.pt2")
     if path.is_dir() or not path.parent.is_dir():
@@ -108,7 +109,7 @@ def export_model(model: nn.Module, example_inputs: Inputs, path: str | Path) -> 
 
 def densified(model: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode in which every sparse layer is an ordinary one again."""
-    plain = copy.deepcopy(model).eval().requires_grad_(False)
+    plain = copy.deepcopy(module_of(model)).eval().requires_grad_(False)
     for name, module in list(plain.named_modules()):
         if isinstance(module, SparseLinear | SparseEmbedding | SparseConv2d):
             replace_module(plain, name, module.to_dense())

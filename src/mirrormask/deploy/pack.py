@@ -9,6 +9,7 @@ from typing import overload
 import torch
 from torch import nn
 
+from mirrormask.deploy.arguments import module_of
 from mirrormask.deploy.container import ContainerReader, NewPart, write_container
 from mirrormask.deploy.decode import check_tensor, decode_dense
 from mirrormask.deploy.encode import encode_tensor
@@ -124,6 +125,8 @@ def load(path: str | Path, model: nn.Module | None = None) -> StateDict | nn.Mod
         >>> sorted(load(folder.name + "/model.safetensors"))
         ['bias', 'weight']
     """
+    if model is not None:
+        module_of(model)
     with ContainerReader(path) as reader:
         table = read_manifest(reader.metadata, reader.parts, reader.fail)
         if model is not None:

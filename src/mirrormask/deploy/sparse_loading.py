@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mirrormask.deploy.arguments import module_of
 from mirrormask.deploy.container import ContainerReader
 from mirrormask.deploy.csr import CSR_DTYPES, CsrModule
 from mirrormask.deploy.decode import check_tensor, decode_csr, decode_dense
@@ -54,6 +55,7 @@ def load_sparse(path: str | Path, model: nn.Module, *, min_sparsity: float = 0.5
     """
     if not 0 <= min_sparsity <= 1:
         raise ArgumentError(f"min_sparsity={min_sparsity} must lie between 0 and 1")
+    module_of(model)
     with ContainerReader(path) as reader:
         table = read_manifest(reader.metadata, reader.parts, reader.fail)
         entries = {name: _entry(table, name) for name in table}

@@ -90,7 +90,7 @@ class Plan:
         """
         try:
             data = json.loads(text)
-        except (ValueError, RecursionError):
+        except (TypeError, ValueError, RecursionError):
             data = None
         if not isinstance(data, dict) or data.get("version") != 1:
             raise ArgumentError("the text is no plan of this version: compile again without it")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import mirrormask as mm
 from mirrormask.geometry import Euclidean, Factors, Mirror
-from mirrormask.masking import ProjectAndFreeze
+from mirrormask.masking import Masking, ProjectAndFreeze
 from mirrormask.pressure import Constant
 
 BASES = {
@@ -135,6 +137,57 @@ def test_optimizer_state_loaded_after_the_cut_is_masked_by_the_gradient_alone(
     optimizer.base.state[slot]["momentum_buffer"].add_(0.1)
     train(net, optimizer, range(5, 8))
     assert not net[0].weight[~mask].any()
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["momentum", "adam"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_a_wild_gradient_of_a_cut_weight_does_nothing(
+    make_net, geometry: str, kind: str, dtype: torch.dtype, bad: float
+) -> None:
+    def run(wild: float) -> nn.Module:
+        net = make_net().to(dtype)
+        recipe = replace(GEOMETRIES[geometry], masking=ProjectAndFreeze(at=0.25))
+        base = BASES[kind](net.parameters())
+        optimizer = mm.sparsify(base, net, sparsity=0.7, steps=8, method=recipe)
+        for step in range(6):
+            for parameter in net.parameters():
+                parameter.grad = torch.full_like(parameter, 0.01 * step)
+            if step == 3:
+                net[0].weight.grad[~optimizer.masks()["0.weight"]] = wild
+            optimizer.step()
+        assert optimizer.finalize().zeros == 238
+        return net
+
+    for one, two in zip(run(bad).parameters(), run(1.0).parameters(), strict=True):
+        assert torch.equal(one, two)
+        assert not torch.signbit(one[one == 0]).any()  # zeros are +0, the same bytes everywhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutAndRelease(Masking):
+    """Cuts after step 3 and releases all weights after step 6, as alternating methods do."""
+
+    def cut_after(self, step: int, steps: int, sparsity: float) -> float | None:
+        return {3: sparsity, 6: 0.0}.get(step)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_released_weights_learn_again(make_net, train, geometry: str) -> None:
+    net = make_net()
+    recipe = replace(GEOMETRIES[geometry], masking=CutAndRelease())
+    base = BASES["momentum"](net.parameters())
+    optimizer = mm.sparsify(base, net, sparsity=0.7, steps=12, method=recipe)
+    train(net, optimizer, range(4))
+    cut = {name: ~mask for name, mask in optimizer.masks().items()}
+    assert sum(int(mask.sum()) for mask in cut.values()) == 238
+    train(net, optimizer, range(4, 12))
+    assert all(mask.all() for mask in optimizer.masks().values())
+    parameters = dict(net.named_parameters())
+    moved = sum(int((parameters[name][mask] != 0).sum()) for name, mask in cut.items())
+    assert moved > 100
+    assert optimizer.finalize().zeros == 238
 
 
 def test_masks_are_all_true_before_the_first_cut(make_net) -> None:

@@ -102,6 +102,23 @@ def test_an_edit_is_where_the_next_step_starts(
     assert weight.dtype == wide  # latents stay wide whatever the weight is
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_an_edit_after_the_last_step_is_what_finalize_cuts(
+    geometry: str, dtype: torch.dtype
+) -> None:
+    layer, optimizer = layer_and_optimizer(GEOMETRIES[geometry], dtype, lr=0.05)
+    for seed in range(3):
+        step(layer, optimizer, seed)
+    value = fresh(layer.weight)  # such as an average of the weights
+    with torch.no_grad():
+        layer.weight.copy_(value)
+    assert optimizer.finalize().zeros == 27
+    kept = layer.weight != 0
+    torch.testing.assert_close(layer.weight[kept], value[kept], rtol=units(value), atol=1e-7)
+    assert value[kept].abs().min() >= value[~kept].abs().max()
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_an_edited_run_goes_on_as_one_that_started_there(geometry: str) -> None:
     # Plain SGD has no memory, so only the weight may matter.

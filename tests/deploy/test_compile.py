@@ -252,3 +252,22 @@ def test_a_declined_model_shares_the_weights_and_leaves_their_flags_alone():
         assert kept[0].weight.data_ptr() == model[0].weight.data_ptr()
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert not any(parameter.requires_grad for parameter in kept.parameters())
+
+
+def test_a_model_that_looks_at_its_weights_stays_dense_and_works(sparsify):
+    class Looking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(1024, 1024)
+
+        def forward(self, x):
+            if x.abs().sum() < 0:
+                return x
+            return self.fc(x) + self.fc.weight.mean()
+
+    model = sparsify(Looking(), 0.995)
+    x = torch.randn(1, 1024)
+    kept = compile(model, x, options=QUICK)
+    assert not speed_report(kept).faster
+    assert any("AttributeError" in note for note in speed_report(kept).notes)
+    assert torch.equal(kept(x), model.eval()(x))

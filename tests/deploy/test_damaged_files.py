@@ -80,8 +80,6 @@ def replace_number(data, header, rng):
 def test_ten_thousand_damaged_files_load_right_or_end_in_one_error(
     mutants, originals, try_load, same_bits
 ):
-    mutants, originals, try_load, same_bits
-):
     rng = np.random.default_rng(0)
     refused = 0
     for number in range(MUTANTS):

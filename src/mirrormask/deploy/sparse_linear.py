@@ -155,9 +155,9 @@ class SparseLinear(CsrModule):
         flat = x.ndim == 2
         rows = x if flat else x.reshape(-1, self.in_features)
         if self.shared is not None and rows.shape[0] > _MAX_VECTOR_ROWS:
-            out = _product(self.made(), self.shared.take(x, rows), self.bias)
+            out = _product(self.made(), self.shared.take(x, rows), self._buffers["bias"])
         else:
-            out = multiply(self.made(), rows, self.bias)
+            out = multiply(self.made(), rows, self._buffers["bias"])
         if self.output_layout == "rows":
             out = out.contiguous()
         return out if flat else out.view(*x.shape[:-1], self.out_features)

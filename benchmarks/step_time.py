@@ -33,8 +33,8 @@ CONTENDERS: dict[str, mm.Recipe | None] = {
     "plain": None,
     # A second plain contender shows what the method of measurement adds by itself.
     "plain again": None,
-    "mirror": mm.Recipe(geometry=Mirror(), pressure=Constant(alpha_value=1e-5), masking=AtEnd()),
-    "factors": mm.Recipe(geometry=Factors(), pressure=Constant(alpha_value=1e-5), masking=AtEnd()),
+    "mirror": mm.Recipe(geometry=Mirror(), pressure=Constant(strength=1e-5), masking=AtEnd()),
+    "factors": mm.Recipe(geometry=Factors(), pressure=Constant(strength=1e-5), masking=AtEnd()),
     "factors, seeking": mm.Recipe(geometry=Factors(), pressure=SeekTarget(), masking=AtEnd()),
 }
 

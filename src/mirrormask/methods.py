@@ -84,7 +84,7 @@ _RECORDS = (
         name="spred",
         summary="m*w factors from m = |w|, constant pressure, cut at the end: exact LASSO",
         source="Ziyin & Wang (ICML 2023)",
-        recipe=Recipe(geometry=Factors(beta=0.0), pressure=Constant(alpha_value=1e-4)),
+        recipe=Recipe(geometry=Factors(beta=0.0), pressure=Constant(strength=1e-4)),
     ),
     Method(
         name="l1-freeze",
@@ -92,7 +92,7 @@ _RECORDS = (
         source="proximal gradient; the baseline to fear at few steps",
         recipe=Recipe(
             geometry=Euclidean(),
-            pressure=Constant(alpha_value=5e-5, until=0.5, application="proximal"),
+            pressure=Constant(strength=5e-5, until=0.5, application="proximal"),
             masking=ProjectAndFreeze(at=0.5),
         ),
     ),

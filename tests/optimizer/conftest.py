@@ -60,7 +60,7 @@ def train() -> Train:
 
 def recipes() -> dict[str, mm.Recipe]:
     """Recipes by name: each geometry and policy, none that another file may retune."""
-    strong = Constant(alpha_value=2e-3)
+    strong = Constant(strength=2e-3)
     freeze = ProjectAndFreeze(at=0.5)
     return {
         "factors-end": mm.Recipe(geometry=Factors(), pressure=strong),
@@ -77,7 +77,7 @@ def recipes() -> dict[str, mm.Recipe]:
         "mirror-noise": mm.Recipe(geometry=Mirror(noise="second-moment"), pressure=strong),
         "proximal-freeze": mm.Recipe(
             geometry=Euclidean(),
-            pressure=Constant(alpha_value=1e-3, application="proximal"),
+            pressure=Constant(strength=1e-3, application="proximal"),
             masking=freeze,
         ),
         "euclidean-gradual": mm.Recipe(masking=GradualCubic(begin=0.1, end=0.7, cuts=5)),

@@ -96,7 +96,7 @@ def test_equals_factors_by_hand_with_groups_of_their_own(make_net, case: str) ->
             {"params": [net[0].bias, net[2].bias], **biases},
         ]
     )
-    recipe = mm.Recipe(geometry=Factors(), pressure=Constant(alpha_value=ALPHA))
+    recipe = mm.Recipe(geometry=Factors(), pressure=Constant(strength=ALPHA))
     optimizer = mm.sparsify(base, net, sparsity=0.5, steps=40, method=recipe)
     reference = build(
         [
@@ -179,7 +179,7 @@ def test_momentum_multiplies_the_budget(mu: float, geometry: Factors | Mirror) -
     wanted = inputs @ torch.randn(12, 3, dtype=torch.float64)
     lr, alpha, steps = 1e-3 * (1 - mu), 0.02, 3000
     base = torch.optim.SGD(layer.parameters(), lr=lr, momentum=mu)
-    recipe = mm.Recipe(geometry=geometry, pressure=Constant(alpha_value=alpha))
+    recipe = mm.Recipe(geometry=geometry, pressure=Constant(strength=alpha))
     optimizer = mm.sparsify(base, layer, sparsity=0.5, steps=steps, method=recipe)
     start = layer.weight.detach().clone()
     for _ in range(steps):

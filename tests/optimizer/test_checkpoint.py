@@ -119,7 +119,7 @@ def test_learning_rates_of_the_groups_come_back(make_net) -> None:
 
 
 RECIPE = mm.Recipe(
-    geometry=Factors(), pressure=Constant(alpha_value=1e-3), masking=ProjectAndFreeze(at=0.5)
+    geometry=Factors(), pressure=Constant(strength=1e-3), masking=ProjectAndFreeze(at=0.5)
 )
 
 

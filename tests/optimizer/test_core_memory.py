@@ -49,7 +49,7 @@ def trained(
     return optimizer
 
 
-PRESSURES = [Constant(alpha_value=1e-3), SeekTarget()]
+PRESSURES = [Constant(strength=1e-3), SeekTarget()]
 
 
 @pytest.mark.parametrize("pressure", PRESSURES)

@@ -17,7 +17,7 @@ from mirrormask.pressure import Constant
 
 STEPS = 12
 RECIPE = mm.Recipe(
-    geometry=Factors(), pressure=Constant(alpha_value=2e-3), masking=ProjectAndFreeze(at=0.5)
+    geometry=Factors(), pressure=Constant(strength=2e-3), masking=ProjectAndFreeze(at=0.5)
 )
 
 

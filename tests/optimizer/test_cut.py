@@ -25,10 +25,10 @@ BASES = {
 }
 
 GEOMETRIES = {
-    "factors": mm.Recipe(geometry=Factors(), pressure=Constant(alpha_value=1e-3)),
-    "mirror": mm.Recipe(geometry=Mirror(), pressure=Constant(alpha_value=1e-3)),
+    "factors": mm.Recipe(geometry=Factors(), pressure=Constant(strength=1e-3)),
+    "mirror": mm.Recipe(geometry=Mirror(), pressure=Constant(strength=1e-3)),
     "proximal": mm.Recipe(
-        geometry=Euclidean(), pressure=Constant(alpha_value=1e-4, application="proximal")
+        geometry=Euclidean(), pressure=Constant(strength=1e-4, application="proximal")
     ),
     "euclidean": mm.Recipe(),
 }

@@ -70,7 +70,7 @@ def oracle_step(
     inputs, wanted = batch(step)
     optimizer.zero_grad()
     F.mse_loss(net(inputs), wanted).backward()
-    factors, biases = optimizer.param_groups
+    factors = optimizer.param_groups[0]
     if isinstance(optimizer, torch.optim.SGD | torch.optim.AdamW):
         factors["weight_decay"] = 2 * alpha  # coupled in SGD, decoupled in AdamW
     else:
@@ -119,7 +119,7 @@ def test_equals_parametrised_module_bit_for_bit(kind: str, tmp_path) -> None:
 @pytest.mark.parametrize("kind", BASES)
 def test_deepcopy_goes_on_identically(kind: str) -> None:
     net = plain_net()
-    recipe = mm.Recipe(geometry=Factors(), pressure=Constant(alpha_value=1e-3))
+    recipe = mm.Recipe(geometry=Factors(), pressure=Constant(strength=1e-3))
     optimizer = mm.sparsify(
         BASES[kind](net.parameters()), net, sparsity=0.5, steps=20, method=recipe
     )

@@ -30,12 +30,12 @@ RECIPES = {
     ),
     "mirror": mm.Recipe(geometry=Mirror(), pressure=SeekTarget(), masking=FREEZE, rebalance=(0.5,)),
     "mirror-noise": mm.Recipe(
-        geometry=Mirror(noise="second-moment"), pressure=Constant(alpha_value=1e-3)
+        geometry=Mirror(noise="second-moment"), pressure=Constant(strength=1e-3)
     ),
     "gradual": mm.Recipe(masking=GradualCubic(begin=0.1, end=0.7, cuts=5)),
     "erk": mm.Recipe(
         geometry=Euclidean(),
-        pressure=Constant(alpha_value=1e-4, application="proximal"),
+        pressure=Constant(strength=1e-4, application="proximal"),
         masking=ProjectAndFreeze(at=0.5, scope="erk"),
     ),
 }

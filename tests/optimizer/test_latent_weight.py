@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import mirrormask as mm
+from mirrormask.errors import LifecycleError
 from mirrormask.geometry import Euclidean, Factors, Geometry, Mirror
 from mirrormask.pressure import Constant
 
@@ -63,7 +64,7 @@ def layer_and_optimizer(
     torch.manual_seed(0)
     layer = nn.Linear(9, 6).to(dtype)
     base = torch.optim.SGD(layer.parameters(), lr=lr, momentum=0.9)
-    recipe = mm.Recipe(geometry=geometry, pressure=Constant(alpha_value=alpha))
+    recipe = mm.Recipe(geometry=geometry, pressure=Constant(strength=alpha))
     return layer, mm.sparsify(base, layer, sparsity=0.5, steps=50, method=recipe)
 
 
@@ -252,7 +253,7 @@ def test_odd_memory_layouts(geometry: str) -> None:
         if channels_last == "yes":
             net = net.to(memory_format=torch.channels_last)
         base = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-        recipe = mm.Recipe(geometry=GEOMETRIES[geometry], pressure=Constant(alpha_value=1e-3))
+        recipe = mm.Recipe(geometry=GEOMETRIES[geometry], pressure=Constant(strength=1e-3))
         optimizer = mm.sparsify(base, net, sparsity=0.5, steps=5, method=recipe)
         inputs = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(1))
         for _ in range(5):
@@ -263,3 +264,23 @@ def test_odd_memory_layouts(geometry: str) -> None:
         return net.weight.detach().contiguous()
 
     torch.testing.assert_close(run("yes"), run("no"), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_moved_after_sparsify_is_refused() -> None:
+    net = nn.Linear(4, 3)
+    base = torch.optim.SGD(net.parameters(), lr=0.1)
+    optimizer = mm.sparsify(base, net, sparsity=0.5, steps=3, method=mm.Recipe(geometry=Factors()))
+    net.to("meta")
+    with pytest.raises(LifecycleError, match=r"moved from cpu to meta.*move the model"):
+        optimizer.step()
+
+
+def test_latents_are_where_torch_looks_for_them() -> None:
+    net = nn.Linear(4, 3)
+    base = torch.optim.SGD(net.parameters(), lr=0.1)
+    optimizer = mm.sparsify(base, net, sparsity=0.5, steps=3, method=mm.Recipe(geometry=Factors()))
+    assert set(optimizer.state) == {net.weight}
+    product = optimizer.state[net.weight]["m"] * optimizer.state[net.weight]["w"]
+    assert torch.equal(product, net.weight)
+    optimizer.finalize()
+    assert not optimizer.state

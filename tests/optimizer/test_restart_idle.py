@@ -20,7 +20,7 @@ from mirrormask.pressure import Constant
 def test_count_is_that_of_the_target(geometry: Geometry, masking: Masking, alpha: float) -> None:
     torch.manual_seed(0)
     net = nn.Linear(50, 40)
-    pressure = Constant(alpha_value=alpha, until=0.5, application="proximal")
+    pressure = Constant(strength=alpha, until=0.5, application="proximal")
     recipe = mm.Recipe(geometry=geometry, pressure=pressure, masking=masking)
     base = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     optimizer = mm.sparsify(base, net, sparsity=0.5, steps=40, method=recipe)

@@ -27,14 +27,14 @@ def test_no_pressure_is_zero_in_every_step() -> None:
 @PROPERTY
 @given(st.floats(0, 1), st.floats(0, 1, exclude_min=True), st.integers(1, 200))
 def test_constant_is_on_for_its_part_of_the_run(value: float, until: float, steps: int) -> None:
-    pressure = Constant(alpha_value=value, until=until)
+    pressure = Constant(strength=value, until=until)
     state = pressure.start(1.0)
     path = [pressure.alpha(state, clock) for clock in clocks(steps)]
     on = math.ceil(until * steps)
     assert path == [value] * on + [0.0] * (steps - on)
 
 
-@pytest.mark.parametrize("pressure", [NoPressure(), Constant(alpha_value=1.0), Algorithm1()])
+@pytest.mark.parametrize("pressure", [NoPressure(), Constant(strength=1.0), Algorithm1()])
 def test_pressures_without_feedback_ask_for_no_measurement(pressure: Pressure) -> None:
     assert not any(pressure.measures_at(clock) for clock in clocks(100))
     state = pressure.start(1.0)
@@ -46,13 +46,13 @@ def test_pressures_without_feedback_ask_for_no_measurement(pressure: Pressure) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha_value": -1e-9}, "alpha_value=-1e-09 is not a strength"),
-        ({"alpha_value": math.nan}, "alpha_value=nan is not a strength"),
-        ({"alpha_value": math.inf}, "alpha_value=inf is not a strength"),
-        ({"alpha_value": 1.0, "until": 0.0}, "until=0.0 is not a part of the run"),
-        ({"alpha_value": 1.0, "until": 1.01}, "until=1.01 is not a part of the run"),
-        ({"alpha_value": 1.0, "until": math.nan}, "until=nan is not a part of the run"),
-        ({"alpha_value": 1.0, "application": "L1"}, "application='L1' is unknown"),
+        ({"strength": -1e-9}, "strength=-1e-09 is not a strength"),
+        ({"strength": math.nan}, "strength=nan is not a strength"),
+        ({"strength": math.inf}, "strength=inf is not a strength"),
+        ({"strength": 1.0, "until": 0.0}, "until=0.0 is not a part of the run"),
+        ({"strength": 1.0, "until": 1.01}, "until=1.01 is not a part of the run"),
+        ({"strength": 1.0, "until": math.nan}, "until=nan is not a part of the run"),
+        ({"strength": 1.0, "application": "L1"}, "application='L1' is unknown"),
     ],
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:

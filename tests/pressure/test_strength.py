@@ -49,7 +49,7 @@ def test_a_run_ends_at_the_announced_scale(geometry: Factors | Mirror, momentum:
     strength = Strength.from_scale(1e-2, learning_rates, momentum=momentum, beta=0.8)
     net = nn.Linear(5, 4, bias=False).double()
     base = torch.optim.SGD(net.parameters(), lr=1.0, momentum=momentum)
-    recipe = mm.Recipe(geometry=geometry, pressure=Constant(alpha_value=strength.alpha))
+    recipe = mm.Recipe(geometry=geometry, pressure=Constant(strength=strength.alpha))
     optimizer = mm.sparsify(base, net, sparsity=0.5, steps=steps, method=recipe)
     net.weight.grad = torch.zeros_like(net.weight)
     for rate in learning_rates:

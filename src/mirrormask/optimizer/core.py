@@ -84,6 +84,8 @@ class SparseOptimizer(Optimizer):
         # Optimizer.__init__ validates groups and installs hooks; the groups are the base's own.
         super().__init__(base.param_groups, base.defaults)
         self.param_groups = base.param_groups
+        # Where torch and its tools look for what an optimizer keeps.
+        self.state.update((p, weight.latents) for p, weight in self.weights.items())
         self.pressure_state: PressureState = recipe.pressure.start(float(self.l1()))
         self.feedback = Feedback()
         for weight in self.weights.values():
@@ -205,6 +207,7 @@ class SparseOptimizer(Optimizer):
             for slot in weight.slots.values():
                 self.base.state.pop(slot, None)
             weight.latents, weight.slots = {}, {}
+        self.state.clear()
         return finish.count_zeros(
             self.model,
             [(weight.names, weight.parameter) for weight in weights],

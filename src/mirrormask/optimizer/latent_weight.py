@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mirrormask.errors import OptimizerError
+from mirrormask.errors import LifecycleError, OptimizerError
 from mirrormask.geometry import Geometry, Latents
 from mirrormask.selection import Target
 
@@ -53,6 +53,11 @@ class LatentWeight:
         """Precision of the latents."""
         return next(iter(self.latents.values())).dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where the latents live."""
+        return next(iter(self.latents.values())).device
+
     def weight(self) -> Tensor:
         """Return the weight in the precision of the latents, without a graph."""
         return self.geometry.compose(self.latents)
@@ -66,6 +71,11 @@ class LatentWeight:
         weight = self.parameter.detach()
         if self.shares_memory:
             self._share()
+        elif weight.device != self.device:
+            raise LifecycleError(
+                f"Weight {self.name!r} was moved from {self.device} to {weight.device} "
+                "after sparsify: move the model first, then build both optimizers."
+            )
         else:
             current = self.weight().to(weight.dtype)
             # Elsewhere than on the CPU this question would stall the queue; there, edited

@@ -120,22 +120,22 @@ class Constant(Pressure):
     """The same strength in every step up to ``until``, then none.
 
     Args:
-        alpha_value: The strength, at least 0; an L1 penalty of weight ``2 * alpha_value``.
+        strength: The strength, at least 0; an L1 penalty of weight ``2 * strength``.
         until: Fraction of the run after which the pressure is off, in (0, 1].
 
     Example:
-        >>> pressure = Constant(alpha_value=1e-4, until=0.5)
+        >>> pressure = Constant(strength=1e-4, until=0.5)
         >>> clocks = [Clock(step=step, steps=4, rate=0.1) for step in range(4)]
         >>> [pressure.alpha(pressure.start(1.0), clock) for clock in clocks]
         [0.0001, 0.0001, 0.0, 0.0]
     """
 
-    alpha_value: float
+    strength: float
     until: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_strength("alpha_value", self.alpha_value)
+        check_strength("strength", self.strength)
         check_fraction("until", self.until)
 
     def start(self, l1: float) -> PressureState:
@@ -144,7 +144,7 @@ class Constant(Pressure):
 
     def alpha(self, state: PressureState, clock: Clock) -> float:
         """Return the strength, or 0 once ``until`` has passed."""
-        return self.alpha_value if clock.before(self.until) else 0.0
+        return self.strength if clock.before(self.until) else 0.0
 
 
 def check_strength(name: str, value: float) -> None:

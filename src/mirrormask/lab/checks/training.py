@@ -25,7 +25,7 @@ def _wrapped(
     model: nn.Module, *, alpha: float, steps: int, lr: float = 0.05, momentum: float = 0.9
 ) -> SparseOptimizer:
     base = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
-    recipe = Recipe(geometry=Factors(beta=1.0), pressure=Constant(alpha_value=alpha))
+    recipe = Recipe(geometry=Factors(beta=1.0), pressure=Constant(strength=alpha))
     return sparsify(base, model, sparsity=0.5, steps=steps, method=recipe)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import html.parser
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from mirrormask.errors import ArgumentError, OutputError
+from mirrormask.errors import ArgumentError, MissingExtraError, OutputError
 from mirrormask.lab.claims import CHECKS
 from mirrormask.lab.commands import register
 
@@ -94,3 +96,21 @@ def test_bad_arguments_are_named(
     result = CliRunner().invoke(app, ["theory", "--out", str(tmp_path), *arguments])
     assert isinstance(result.exception, ArgumentError)
     assert word in str(result.exception)
+
+
+def test_missing_library_comes_with_the_install_command(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich.progress", None)
+    result = CliRunner().invoke(app, ["theory", "--out", str(tmp_path), "--only", "bending"])
+    assert isinstance(result.exception, MissingExtraError)
+    assert "pip install 'mirrormask[lab]'" in str(result.exception)
+
+
+def test_listing_the_commands_loads_none_of_the_heavy_libraries() -> None:
+    code = (
+        "import sys, mirrormask.lab.commands as c; "
+        "print(*{'scipy', 'sklearn', 'matplotlib', 'jinja2'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == ""

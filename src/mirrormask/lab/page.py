@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import mirrormask
 from mirrormask.errors import OutputError
 from mirrormask.lab.checks.check import Result
 from mirrormask.lab.figures.figure import Figure, Settings
+from mirrormask.lab.tables import claims_csv, claims_markdown, findings_markdown
 
 PAGE = "theory.html"
 
@@ -69,25 +68,6 @@ def render(
     )
 
 
-def claims_csv(results: Sequence[Result]) -> str:
-    """Return the claims as CSV.
-
-    Example:
-        >>> claims_csv([]).split(",")[:2]
-        ['claim', 'statement']
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = "claim,statement,oracle,measured,sense,tolerance,passed,changed,then"
-    writer.writerow(columns.split(","))
-    for r in results:
-        c = r.check
-        value, altered = f"{r.value:.6g}", f"{r.altered:.6g}"
-        bound = (c.sense, f"{c.tolerance:g}", r.passed)
-        writer.writerow([c.number, c.statement, c.oracle, value, *bound, c.alteration, altered])
-    return text.getvalue()
-
-
 def write(
     out: Path,
     figures: Sequence[Figure],
@@ -108,6 +88,9 @@ def write(
             (out / "figures" / f"{figure.name}.csv").write_text(figure.csv(), encoding="utf-8")
         if results:
             (out / "claims.csv").write_text(claims_csv(results), encoding="utf-8")
+            (out / "claims.md").write_text(claims_markdown(results), encoding="utf-8")
+        if figures:
+            (out / "findings.md").write_text(findings_markdown(figures), encoding="utf-8")
         page.write_text(render(figures, results, settings, seconds), encoding="utf-8")
     except OSError as error:
         raise OutputError(

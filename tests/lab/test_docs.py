@@ -18,7 +18,7 @@ def rows(markdown: str) -> dict[str, list[str]]:
     found = {}
     for line in markdown.splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if cells and re.fullmatch(r"\d+[ab]?", cells[0]):
+        if len(cells) == 8 and re.fullmatch(r"\d+[ab]?", cells[0]):
             found[cells[0]] = cells
     return found
 

@@ -51,3 +51,16 @@ def test_transformer_layers_leave_their_fused_path_only_where_it_pays(sparsify):
         assert torch.allclose(found[:, :5], expected[:, :5], atol=1e-4)
     dense = nn.TransformerEncoder(layer, 1).eval()
     assert open_attention(dense, min_sparsity=0.5) == 0
+
+
+def test_sparse_layers_round_a_dense_attention_leave_the_fused_path_too(sparsify):
+    model = nn.TransformerEncoderLayer(256, 4, 2048, batch_first=True).eval()
+    for layer in (model.linear1, model.linear2):
+        sparsify(layer, 0.99)
+    x = torch.randn(1, 1, 256)
+    fast = compile(model, x)
+    report = speed_report(fast)
+    assert {layer.choice for layer in report.layers} == {"csr"}
+    assert not any("undone" in note or "failed" in note for note in report.notes)
+    with torch.inference_mode():
+        assert torch.allclose(fast(x), model(x), atol=1e-4)

@@ -158,7 +158,7 @@ def test_a_constant_stays_where_padding_would_show_it():
         .requires_grad_(False)
     )
     model[0].weight[:2] = 0.0
-    model[0].bias[0], model[0].bias[1] = 1.0, -1.0
+    model[0].bias.copy_(torch.tensor([1.0, -1.0, -0.5, -0.7]))
     bias = model[0].bias.clone()
     assert rewritten(model, torch.randn(2, 2, 6, 6))[1] == 1
     assert torch.equal(model[0].bias, bias[[0, 2, 3]])
@@ -241,18 +241,20 @@ class Projections(nn.Module):
     def __init__(self, *, peeks):
         super().__init__()
         self.q, self.k, self.v = (SparseLinear.from_linear(nn.Linear(8, 8)) for _ in range(3))
-        self.peeks = peeks
+        self.peeks, self.act = peeks, nn.ReLU(inplace=True)
 
     def forward(self, x):
         y = x * 2
         q = self.q(y)
-        if self.peeks:
+        if self.peeks == "method":
             y.add_(1)
+        if self.peeks == "module":
+            self.act(y)
         return q + self.k(y) * self.v(y)
 
 
 def test_the_columns_of_a_common_input_are_made_once():
-    for peeks, links in ((False, 2), (True, 0)):
+    for peeks, links in (("", 2), ("method", 0), ("module", 0)):
         model = Projections(peeks=peeks)
         inputs = [torch.randn(5, 8), torch.randn(3, 8), torch.randn(1, 8), torch.randn(2, 4, 8)]
         expected = [model(x) for x in inputs]

@@ -143,3 +143,29 @@ def test_a_small_file_cannot_ask_for_much_memory(tmp_path, originals):
         with pytest.raises(CheckpointError, match="rice"):
             load(path)
         assert time.perf_counter() - begin < 0.2
+
+
+def opened(raw):
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    return header, json.loads(header["__metadata__"][MANIFEST_KEY]), bytearray(raw[8 + size :])
+
+
+def test_parts_that_overlap_are_refused(tmp_path, originals):
+    header, table, body = opened(originals[0][0])
+    header["scalar"]["data_offsets"] = [8, 12]
+    refresh_checksums(header, table, body)
+    path = tmp_path / "overlap"
+    path.write_bytes(pack_again(header, table, body))
+    with pytest.raises(CheckpointError, match="impossible place"):
+        load(path)
+
+
+def test_impossible_truth_values_are_refused(tmp_path, originals):
+    header, table, body = opened(originals[0][0])
+    body[header["flags::values"]["data_offsets"][0]] = 2
+    refresh_checksums(header, table, body)
+    path = tmp_path / "bools"
+    path.write_bytes(pack_again(header, table, body))
+    with pytest.raises(CheckpointError, match="truth values"):
+        load(path)

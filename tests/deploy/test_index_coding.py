@@ -95,3 +95,20 @@ def test_a_count_that_disagrees_is_refused():
         for count in (where.size - 1, where.size + 1, where.size + 8):
             with pytest.raises(CheckpointError):
                 decoded(choice.layout, code, 500, count, choice.rice_bits)
+
+
+def test_positions_behind_the_end_are_refused():
+    where = np.array([3, 700, 999])
+    for choice in index_choices(where, 1000):
+        code = encode_positions(where, 1000, choice)
+        with pytest.raises(CheckpointError):
+            decoded(choice.layout, code, 999, 3, choice.rice_bits)
+
+
+def test_a_gap_that_would_wrap_round_is_refused():
+    unary = np.zeros(2**24 + 1, dtype=np.bool_)
+    unary[-1] = True
+    # 2**24 << 40 is 2**64, which 64-bit arithmetic takes for 0.
+    code = np.concatenate([np.zeros(40, np.uint8), np.packbits(unary, bitorder="little")])
+    with pytest.raises(CheckpointError, match="behind the end"):
+        decoded("rice", code, 100, 1, 40)

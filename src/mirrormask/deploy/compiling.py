@@ -97,6 +97,8 @@ def compile(
         _rewrite(job, options)
     opened = share_copy(job.rewritten)
     open_attention(opened, min_sparsity=options.min_sparsity)
+    if job.error(opened) > options.tolerance:
+        opened = share_copy(job.rewritten)
     given, _ = layer_inputs(opened, job.inputs, job.keywords)
     if plan is None:
         costs = measure_layers(

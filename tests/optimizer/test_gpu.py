@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import mirrormask as mm
+from mirrormask.errors import LifecycleError
 from mirrormask.geometry import Euclidean, Factors, Mirror
 from mirrormask.masking import GradualCubic, ProjectAndFreeze
 from mirrormask.optimizer.feedback import Feedback
@@ -119,3 +120,13 @@ def test_a_measurement_is_whole_however_far_ahead_the_host_is() -> None:
         busy = busy @ busy / 64
     feedback.send(torch.stack((busy.new_tensor(3.0), 0 * busy.nan_to_num().clamp(-1, 1).sum())))
     assert feedback.receive() == [3.0, 0.0]
+
+
+def test_a_model_moved_after_sparsify_is_refused() -> None:
+    net = nn.Linear(4, 3)
+    base = torch.optim.SGD(net.parameters(), lr=0.1)
+    recipe = mm.Recipe(geometry=Factors())
+    optimizer = mm.sparsify(base, net, sparsity=0.5, steps=3, method=recipe)
+    net.to("cuda")
+    with pytest.raises(LifecycleError, match=r"moved from cpu to cuda.*move the model"):
+        optimizer.step()

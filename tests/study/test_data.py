@@ -115,7 +115,11 @@ def test_splits_unpack_and_no_validation_is_allowed():
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("fashion-mnist10k", "did you mean 'fashion-mnist-10k'"), ("zzz", "is unknown: Known are"), ("", ":")],
+    [
+        ("fashion-mnist10k", "did you mean 'fashion-mnist-10k'"),
+        ("zzz", "is unknown: Known are"),
+        ("", ":"),
+    ],
 )
 def test_an_unknown_name_lists_the_known_ones(name, hint):
     with pytest.raises(DataError) as caught:

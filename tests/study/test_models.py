@@ -98,7 +98,7 @@ def test_a_model_learns_to_tell_two_kinds_of_image_apart():
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("resnet-20", "did you mean 'resnet20'"), ("vgg", "; known")]
+    ("name", "hint"), [("resnet-20", "did you mean 'resnet20'"), ("vgg", "Known are")]
 )
 def test_an_unknown_name_lists_the_known_ones(name, hint):
     with pytest.raises(ArgumentError) as caught:

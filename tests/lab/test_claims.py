@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from mirrormask.lab.checks.check import Check, run_check
-from mirrormask.lab.claims import CHECKS, measure_claims
+from mirrormask.lab.claims import CHECKS, measure_claims, number_of
 
 TRAINING = {20, 21, 22, 24}
-
-
-def number_of(check: Check) -> int:
-    return int(re.match(r"\d+", check.number).group())  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -28,6 +22,8 @@ def test_claim_holds_and_would_fail_with_another_constant(check: Check) -> None:
 def test_all_24_claims_are_there_once() -> None:
     assert sorted({number_of(c) for c in CHECKS}) == list(range(1, 25))
     assert len({c.number for c in CHECKS}) == len(CHECKS)
+    parts = [(number_of(c), c.number) for c in CHECKS]
+    assert parts == sorted(parts)
 
 
 def test_nan_never_passes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mirrormask.lab.checks.check import Result
@@ -48,3 +49,14 @@ def test_failures_are_shown_as_such() -> None:
     missed = [Result(check, 2 * check.tolerance, float("nan"), 0.0)]
     assert "**FAIL**" in claims_markdown(missed)
     assert ",False," in claims_csv(missed)
+
+
+def test_examples_run() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 60))
+    names = {"X": x, "y": x[:, 3] - x[:, 5] + 0.1 * rng.normal(size=30)}
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), flags=re.S)
+    assert blocks
+    for block in blocks:
+        exec(block, names)
+    assert names["coefs"].shape == (60, 4)

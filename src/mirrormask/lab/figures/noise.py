@@ -15,6 +15,7 @@ from mirrormask.lab.figures.figure import (
     Finding,
     Row,
     Tick,
+    band,
     canvas,
     legend_below,
     to_svg,
@@ -66,17 +67,14 @@ def draw(study: Study, tick: Tick) -> Figure:
                 curves.setdefault(f"mirror, {kind}", []).append(balances(mirror, lr, noise))
             tick()
         for j, (name, found) in enumerate(curves.items()):
-            # Curves that should coincide: theory broad and pale below, descent thin above.
-            broad = name in ("exact law", "flow")
-            axes.plot(
-                steps,
-                np.mean(found, axis=0),
-                "-" if broad or name == "factors" else "--",
-                color=COLOURS[j],
-                linewidth=6.0 if broad else 1.4,
-                alpha=0.3 if broad else 1.0,
-                label=name,
-            )
+            curve = np.array(found).T
+            if name in ("exact law", "flow"):
+                # Theory is broad and pale, so that descent is seen on top of it.
+                mean = curve.mean(axis=1)
+                axes.plot(steps, mean, color=COLOURS[j], linewidth=6.0, alpha=0.3, label=name)
+            else:
+                line = "-" if name == "factors" else "--"
+                band(axes, steps, curve, label=name, colour=COLOURS[j], line=line)
             rows += [
                 (lr, name, int(s), seed, float(v))
                 for seed, curve in enumerate(found)
@@ -95,7 +93,7 @@ def draw(study: Study, tick: Tick) -> Figure:
         caption="Gradients that are pure noise of unit size. A step multiplies each balance by "
         f"(1 − 2·lr·alpha)² − (lr·g)², so large steps use up the balance beyond the budget of "
         f"A = {BUDGET:g} that the flow knows of. The mirror step follows the flow, unless it "
-        "corrects its scale by the second moment. Mean over weights and seeds.",
+        "corrects its scale by the second moment. Mean over weights; bands: 95 % over seeds.",
         svg=to_svg(drawing, "noise"),
         columns=("lr", "curve", "step", "seed", "balance"),
         rows=rows,

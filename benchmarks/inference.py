@@ -2,6 +2,7 @@
 
 python benchmarks/inference.py mlp        MLP 1024-4096-1024, 90/95/99 % zeros, batch 1, 8, 64
 python benchmarks/inference.py block      transformer block d=512, 16 tokens
+python benchmarks/inference.py layers     single convolutions; linear layers near break-even
 python benchmarks/inference.py harmless   compiled against dense eager torch on nine models
 
 Raw figures go to benchmarks/results/inference_<name>.json. OpenVINO is timed where installed.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,43 @@ def compare(name: str, make: Callable[[], nn.Module], x: torch.Tensor, batches: 
                     flush=True,
                 )
     write(name, reports)
+
+
+def layers() -> None:
+    """Time single layers, which never decline: a ratio below one is what compiling avoids."""
+    rows = []
+    cases: list[tuple[str, nn.Module, tuple[int, ...], tuple[float, ...], tuple[int, ...]]] = [
+        (
+            f"conv {size}x{size} {width}@{image}",
+            conv(width, size),
+            (width, image, image),
+            LEVELS,
+            (1,),
+        )
+        for size, width, image in ((3, 64, 56), (3, 256, 14), (3, 512, 7), (1, 256, 14))
+    ]
+    cases.append(("linear 1024-4096", nn.Linear(1024, 4096), (1024,), (0.6, 0.7, 0.8), (1, 8, 64)))
+    options = {"rounds": 41, "runtimes": ("ONNX Runtime",)}
+    for name, layer, shape, levels, batches in cases:
+        for level in levels:
+            report = bench(
+                nn.Sequential(cut(layer, level)),
+                torch.randn(1, *shape),
+                options=BenchOptions(batches=batches, **options),  # type: ignore[arg-type]
+            )
+            for row in report.rows:
+                rows.append({"layer": name, "sparsity": level, **asdict(row)})
+                if row.kind == "ours":
+                    print(
+                        f"{name} {level:.0%} batch {row.batch} {row.gain.median:.2f}x of "
+                        f"{row.best_dense}, {row.note}",
+                        flush=True,
+                    )
+    write("layers", {"rows": rows, "machine": machine()})
+
+
+def conv(width: int, size: int) -> nn.Module:
+    return nn.Conv2d(width, width, size, padding=size // 2)
 
 
 def models() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
@@ -154,6 +193,8 @@ def main() -> None:
         compare("mlp", mlp, torch.randn(1, 1024), (1, 8, 64))
     elif what == "block":
         compare("block", Block, torch.randn(1, 16, 512), (1,))
+    elif what == "layers":
+        layers()
     elif what == "harmless":
         harmless()
     else:

@@ -44,9 +44,9 @@ def test_every_runtime_that_is_here_agrees(net, tmp_path):
         assert 0 < int8.output_error < 0.1
         assert int8.kind == "int8"
         dense = [row for row in report.rows if row.batch == batch and row.kind == "dense"]
-        best = min(dense, key=lambda row: row.milliseconds)
-        assert {row.best_dense for row in report.rows if row.batch == batch} == {best.contender}
-        assert best.gain.median == 1.0
+        (best,) = {row.best_dense for row in report.rows if row.batch == batch}
+        assert report.row(best, batch=batch).gain.median == 1.0
+        assert max(row.gain.median for row in dense) <= 1.1
     assert report.missing["torch.compile"] == "not asked for"
     assert report.sparsity == pytest.approx(0.9, abs=0.02)
     report.save_json(tmp_path / "bench.json")

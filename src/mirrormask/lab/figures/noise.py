@@ -48,7 +48,7 @@ def _twice_scale(latents: dict[str, torch.Tensor]) -> float:
 def draw(study: Study, tick: Tick) -> Figure:
     """Return the mean balance under noise, the exact law, the flow, and the mirror's two forms."""
     drawing, panels = canvas(len(RATES))
-    steps = np.arange(0, STEPS + 1, EVERY)
+    steps = np.arange(0, STEPS + 1, EVERY, dtype=np.float64)
     rows: list[Row] = []
     worst, gap, tracked, ignored = 0.0, 0.0, 0.0, 0.0
     for axes, lr in zip(panels, RATES, strict=True):

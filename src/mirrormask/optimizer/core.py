@@ -274,7 +274,11 @@ class SparseOptimizer(Optimizer):
         measured = self.feedback.receive()
         if measured is not None:
             self.pressure_state = pressure.react(self.pressure_state, measured, clock)
-        distances = [self.recipe.geometry.distance(w.latents) for w in self.weights.values()]
+        weights = self.weights.values()
+        if pressure.application == "proximal":
+            distances = [self.recipe.geometry.distance(weight.latents) for weight in weights]
+        else:
+            distances = [weight.weight().abs() for weight in weights]
         self.feedback.send(pressure.measure(distances, self.sparsity))
 
     def _mask(self) -> None:

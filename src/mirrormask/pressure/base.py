@@ -88,7 +88,8 @@ class Pressure(ABC):
         """Return what the feedback needs as one 1-d tensor on the device, without a sync.
 
         Args:
-            distances: The proximal amount that would bring each weight to zero.
+            distances: How far each weight is from zero: the proximal amount that would bring it
+                there, or ``|x|`` under decay.
             sparsity: The target.
         """
         raise LookupError(f"{type(self).__name__} measures nothing.")

@@ -100,7 +100,8 @@ class SeekTarget(Pressure):
         if self.application == "proximal":
             need = distance / 2.0
         else:
-            need = math.log(distance / (self.tail * first)) / 4.0 if distance > 0 else 0.0
+            fall = math.log(distance) - math.log(first) if distance > 0 else -math.inf
+            need = (fall - math.log(self.tail)) / 4.0
         pace = self.push * max(0.0, need) / left
         first_pace = state["first_pace"] or pace
         return {

@@ -62,6 +62,10 @@ def test_bench_of_a_built_model_with_packed_weights(run, tmp_path, monkeypatch):
     save(model, tmp_path / "packed")
     safetensors.torch.save_file(model.state_dict(), tmp_path / "plain")
     common = ("--example", "16", "--batch", "1,2", "--runtimes", "", "--rounds", 7)
+    x = torch.randn(20, 16)
+    data = {"inputs": x, "labels": model(x).argmax(dim=1)}
+    safetensors.torch.save_file(data, tmp_path / "data")
+    safetensors.torch.save_file({"inputs": x, "labels": x.clone()}, tmp_path / "odd")
     for weights in ("packed", "plain"):
         result = run(
             "bench",
@@ -69,6 +73,8 @@ def test_bench_of_a_built_model_with_packed_weights(run, tmp_path, monkeypatch):
             "--weights",
             weights,
             *common,
+            "--data",
+            "data",
             "--json",
             "out.json",
             "--picture",
@@ -76,6 +82,7 @@ def test_bench_of_a_built_model_with_packed_weights(run, tmp_path, monkeypatch):
         )
         assert result.exit_code == 0, result.output
         assert "against best dense" in result.output
+        assert "100.00%" in result.output
         assert len(json.loads((tmp_path / "out.json").read_text())["rows"]) == 4
         assert (tmp_path / "out.png").stat().st_size > 1000
     program = torch.export.export(model, (torch.randn(1, 16),))
@@ -85,6 +92,8 @@ def test_bench_of_a_built_model_with_packed_weights(run, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.exception
     for words, error in (
         (("builders:number", *common), ArgumentError),
+        (("builders:net", "--data", "odd", *common), ArgumentError),
+        (("builders:net", "--data", "plain", *common), ArgumentError),
         (("builders:nothing", *common), ArgumentError),
         (("builders", *common), ArgumentError),
         (("no.such:thing", *common), ArgumentError),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirrormask.deploy.arguments import path_of
+from mirrormask.deploy.extras import optional
 from mirrormask.deploy.rivals import Kind
 from mirrormask.deploy.timing import Ratio
 from mirrormask.errors import OutputError
@@ -72,11 +73,9 @@ class BenchReport:
 
     def table(self) -> Table:
         """Return a table for rich to print."""
-        from rich.table import Table  # noqa: PLC0415
-
         with_accuracy = any(row.accuracy is not None for row in self.rows)
         title = f"{self.sparsity:.1%} zeros, {self.machine['cpu']}, torch {self.machine['torch']}"
-        table = Table(title=title, caption=self._caption())
+        table: Table = optional("rich.table", "a table").Table(title=title, caption=self._caption())
         headings = ["batch", "threads", "ms", "against best dense", "bytes", "output error"]
         headings += ["accuracy"] if with_accuracy else []
         table.add_column("runtime")

@@ -15,7 +15,7 @@ from rich.console import Console
 from mirrormask.deploy.bench_report import BenchReport
 from mirrormask.deploy.benchmark import BenchOptions, bench
 from mirrormask.deploy.manifest import SignedZeros, Values
-from mirrormask.deploy.model_source import open_model, parse_sizes
+from mirrormask.deploy.model_source import open_data, open_model, parse_sizes
 from mirrormask.deploy.pack import inspect, pack_file, unpack_file
 from mirrormask.deploy.rivals import RUNTIMES
 
@@ -69,6 +69,9 @@ def bench_command(
     example: Annotated[
         str, typer.Option(help="Shape of one input without the batch, for example 1,28,28.")
     ] = "",
+    data: Annotated[
+        Path | None, typer.Option(help="Accuracy too: a safetensors file of inputs and labels.")
+    ] = None,
     batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,8,64",
     threads: Annotated[str, typer.Option(help="Thread counts.")] = "1",
     runtimes: Annotated[
@@ -87,7 +90,8 @@ def bench_command(
         rounds=rounds,
     )
     net, inputs = open_model(model, weights, example)
-    write_bench(bench(net, inputs, options=options), json, picture)
+    examples = None if data is None else open_data(data)
+    write_bench(bench(net, inputs, data=examples, options=options), json, picture)
 
 
 def write_bench(report: BenchReport, json: Path | None, picture: Path | None) -> None:

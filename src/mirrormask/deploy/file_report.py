@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mirrormask.deploy.extras import optional
 from mirrormask.deploy.manifest import Entry, Table
 
 if TYPE_CHECKING:
@@ -60,9 +61,9 @@ class FileReport:
 
     def table(self) -> RichTable:
         """Return a table for rich to print."""
-        from rich.table import Table as RichTable  # noqa: PLC0415
-
-        table = RichTable(title=Path(self.path).name, caption=str(self).splitlines()[-1])
+        table: RichTable = optional("rich.table", "a table").Table(
+            title=Path(self.path).name, caption=str(self).splitlines()[-1]
+        )
         for heading in ("tensor", "type", "shape", "layout", "values"):
             table.add_column(heading)
         for heading in ("zeros", "dense bytes", "stored bytes"):

@@ -48,6 +48,23 @@ def open_model(
     return model, torch.randn(1, *sizes, generator=generator)
 
 
+def open_data(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the tensors ``inputs`` and ``labels`` of a safetensors file.
+
+    Raises:
+        DataError: The file cannot be read.
+        CheckpointError: The file is damaged.
+        ArgumentError: It does not hold as many integer labels as inputs.
+    """
+    state = read_plain(path)
+    inputs, labels = state.get("inputs"), state.get("labels")
+    if inputs is None or labels is None or labels.is_floating_point():
+        raise ArgumentError(f"{path} must hold tensors 'inputs' and 'labels' (integers)")
+    if inputs.ndim < 1 or labels.shape != inputs.shape[:1]:
+        raise ArgumentError(f"{path} must hold one label for each input")
+    return inputs, labels
+
+
 def parse_sizes(name: str, text: str) -> tuple[int, ...]:
     """Return the numbers of a list such as ``"1,8,64"``.
 

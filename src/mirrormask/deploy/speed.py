@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 from mirrormask.deploy.candidates import Form, LayerCosts
+from mirrormask.deploy.extras import optional
 from mirrormask.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -141,9 +142,9 @@ class SpeedReport:
 
     def table(self) -> Table:
         """Return a table for rich to print."""
-        from rich.table import Table  # noqa: PLC0415
-
-        table = Table(title="layers", caption="\n".join([*self.notes, self.verdict]))
+        table: Table = optional("rich.table", "a table").Table(
+            title="layers", caption="\n".join([*self.notes, self.verdict])
+        )
         for heading in ("layer", "kind"):
             table.add_column(heading)
         for heading in ("zeros", "dense ms", "sparse ms", "dense bytes", "sparse bytes"):

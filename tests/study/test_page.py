@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from mirrormask.methods import METHODS
+from mirrormask.study.data import load
 from mirrormask.study.models import build
 from mirrormask.study.result import TrainResult
 from mirrormask.study.settings import TrainSettings
+from mirrormask.study.stage import evaluate
 from mirrormask.study.train import train
 
 
@@ -76,6 +78,7 @@ def test_model_file_loads_into_the_plain_class(result: TrainResult) -> None:
     zeros = sum(int((p == 0).sum()) for p in model.parameters() if p.ndim >= 2)
     weights = sum(p.numel() for p in model.parameters() if p.ndim >= 2)
     assert zeros == round(0.9 * weights) == result.sparse.zeros
+    assert evaluate(model, load("digits").test)[0] == result.sparse.test_accuracy
 
 
 def test_verdict_names_the_loss(result: TrainResult) -> None:

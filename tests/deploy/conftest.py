@@ -137,7 +137,8 @@ def little_memory() -> Iterator[None]:
 def _try_load(path: Path, raw: bytes) -> dict[str, torch.Tensor] | None:
     """Return the loaded state, or None after one clear error within a second."""
     path.write_bytes(raw)
-    begin = time.perf_counter()
+    # Processor time: a busy machine may stop any process for a second.
+    begin = time.process_time()
     try:
         return load(path)
     except (CheckpointError, DataError) as error:
@@ -146,7 +147,7 @@ def _try_load(path: Path, raw: bytes) -> dict[str, torch.Tensor] | None:
         assert "\n" not in str(error)
         return None
     finally:
-        assert time.perf_counter() - begin < 1.0
+        assert time.process_time() - begin < 1.0
 
 
 @pytest.fixture

@@ -139,10 +139,10 @@ def test_a_small_file_cannot_ask_for_much_memory(tmp_path, originals):
         table["tensors"]["rice"]["shape"] = shape
         path = tmp_path / "huge"
         path.write_bytes(pack_again(header, table, raw[8 + size :]))
-        begin = time.perf_counter()
+        begin = time.process_time()
         with pytest.raises(CheckpointError, match="rice"):
             load(path)
-        assert time.perf_counter() - begin < 0.2
+        assert time.process_time() - begin < 0.2
 
 
 def opened(raw):

@@ -104,14 +104,17 @@ def encode_tensor(
 def _smallest(entry: Entry, words: Words) -> tuple[Entry, list[Words]]:
     """Return the entry with its layout filled in, and the arrays of index, values, signed zeros."""
     width = word_bytes(entry.stored_dtype)
-    plain = np.flatnonzero(words)
-    negative = _negative_zeros(entry, words, plain)
-    if negative.size:
-        plain = np.setdiff1d(plain, negative, assume_unique=True)
     budget = entry.length * width
-    # Every index costs at least one bit a nonzero: without this many zeros none can pay.
-    if plain.size * (width + 0.125) + _PART_BYTES >= budget:
+    signed = words == np.iinfo(words.dtype).min if has_signed_zeros(entry.stored_dtype) else None
+    count = 0 if signed is None else int(np.count_nonzero(signed))
+    # Every index costs at least one bit a nonzero: without enough zeros none can pay.
+    if (entry.nonzeros - count) * (width + 0.125) + _PART_BYTES >= budget:
         return entry, [words]
+    negative = np.empty(0, dtype=np.int64)
+    plain = np.flatnonzero(words)
+    # Signed zeros get an index of their own where that is cheaper than storing them as values.
+    if signed is not None and count * width > min(2 * count, entry.length // 8) + _PART_BYTES:
+        negative, plain = np.flatnonzero(signed), plain[~signed[plain]]
     entry = replace(entry, nonzeros=plain.size)
     index = _index(entry, plain, budget - plain.size * width)
     if index is None:
@@ -140,16 +143,6 @@ def _index(entry: Entry, positions: Positions, room: int) -> tuple[IndexChoice, 
         if may_expand(entry.dense_bytes, choice.nbytes + stored):
             return choice, encode_positions(positions, entry.length, choice)
     return None
-
-
-def _negative_zeros(entry: Entry, words: Words, plain: Positions) -> Positions:
-    """Return where negative zeros are, if an index of their own is cheaper than their values."""
-    none = np.empty(0, dtype=np.int64)
-    if not has_signed_zeros(entry.stored_dtype):
-        return none
-    negative = plain[words[plain] == np.iinfo(words.dtype).min]
-    own_index = min(negative.size * 2, entry.length // 8) + _PART_BYTES
-    return negative if negative.size * word_bytes(entry.stored_dtype) > own_index else none
 
 
 def has_signed_zeros(dtype: torch.dtype) -> bool:

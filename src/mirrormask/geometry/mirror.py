@@ -15,8 +15,8 @@ from mirrormask.geometry.blocks import blocks
 
 Noise = Literal["ignore", "second-moment"]
 
-LARGEST_TURN = 8.0
-"""Bound on |2 lr g| in one step: a weight grows or shrinks at most 3000-fold at once."""
+LARGEST_RATE = math.tanh(4.0)
+"""Bound on tanh(lr g) in one step: a weight grows or shrinks at most 3000-fold at once."""
 
 SMALLEST_SCALE = 1e-30
 """Floor of the scale: below it float32 has no numbers left."""
@@ -46,19 +46,18 @@ def mirror_step(x: Tensor, a: Tensor, z: Tensor, a_next: Tensor) -> Tensor:
         >>> mirror_step(x, a, torch.zeros(2), a)
         tensor([ 0.3000, -2.0000])
     """
-    half = z.clamp(-LARGEST_TURN, LARGEST_TURN).mul_(0.5)
-    return _turn_(x.clone(), a, half, a_next)
+    return _turn_(x.clone(), a, z * -0.5, a_next)
 
 
-def _turn_(x: Tensor, a: Tensor, half: Tensor, a_next: Tensor) -> Tensor:
-    """Take the step in place of ``x`` by the dual move ``2 * half``; ``half`` is used up."""
-    half.tanh_()
+def _turn_(x: Tensor, a: Tensor, gain: Tensor, a_next: Tensor) -> Tensor:
+    """Take the step in place of ``x`` by the dual gain ``-z / 2``, which is used up."""
+    rate = gain.tanh_().clamp_(-LARGEST_RATE, LARGEST_RATE)
     # The square of a smaller scale would underflow, and zero could never be left.
     wide = a.clamp(min=math.sqrt(torch.finfo(x.dtype).tiny))
     move = torch.addcmul(wide * wide, x, x).sqrt_()
-    move.addcmul_(x, half, value=-1.0).mul_(half)
-    move.div_(torch.addcmul(half.new_ones(()), half, half, value=-1.0))
-    return x.sub_(move, alpha=2.0).mul_(a_next / a)
+    move.addcmul_(x, rate).mul_(rate)
+    move.div_(torch.addcmul(rate.new_ones(()), rate, rate, value=-1.0))
+    return x.add_(move, alpha=2.0).mul_(a_next / a)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +130,7 @@ class Mirror(Geometry):
             factor = factor * torch.exp(-dual.square().mean())
         a_next = (a * factor).clamp_(min=SMALLEST_SCALE)
         for part, increment in zip(blocks(x), blocks(dual), strict=True):
-            _turn_(part, a, increment.neg_().clamp_(-LARGEST_TURN / 2, LARGEST_TURN / 2), a_next)
+            _turn_(part, a, increment, a_next)
         a.copy_(a_next)
 
     def decay(self, latents: Latents, budget: float) -> None:

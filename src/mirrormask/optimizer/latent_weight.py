@@ -62,6 +62,13 @@ class LatentWeight:
         """Return the weight in the precision of the latents, without a graph."""
         return self.geometry.compose(self.latents)
 
+    def sample(self, stride: int) -> Latents:
+        """Return the latents of every ``stride``-th weight; 0-d ones belong to all of them."""
+        return {
+            name: latent.flatten()[::stride] if latent.ndim else latent
+            for name, latent in self.latents.items()
+        }
+
     def adopt_edits(self) -> None:
         """Take over what was written into the model's weight since the last step.
 

@@ -264,3 +264,24 @@ def test_the_columns_of_a_common_input_are_made_once():
                 assert torch.allclose(twin(x), right, atol=1e-5)
             assert twin.q.shared is twin.v.shared
             assert not links or twin.q.shared._held is None
+
+
+class Stream(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = (SparseLinear.from_linear(nn.Linear(8, 8)) for _ in range(2))
+
+    def forward(self, x):
+        x = x + self.a(x)
+        return self.b(x) + x
+
+
+def test_a_residual_sum_takes_columns_and_gives_rows():
+    model = Stream()
+    for x in (torch.randn(6, 8), torch.randn(1, 6, 8), torch.randn(2, 3, 8)):
+        expected = Stream.forward(copy.deepcopy(model), x)
+        link_layouts(model)
+        assert (model.a.output_layout, model.b.output_layout) == ("columns", "rows")
+        assert torch.allclose(model(x), expected, atol=1e-5)
+        assert model(x).is_contiguous()
+        assert (x + model.a(x)).is_contiguous()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+
+import torch
 from torch import fx, nn
 
 from mirrormask.deploy.dead_channels import is_elementwise
@@ -42,11 +45,20 @@ def _share_input(graph: ModelGraph, node: fx.Node) -> int:
 
 
 def _feeds_sparse(graph: ModelGraph, node: fx.Node) -> bool:
+    """Tell whether the value only ever reaches places that do not mind columns."""
     reader = sole_user(node)
     while reader is not None:
-        if isinstance(graph.module(reader), SparseLinear):
+        if isinstance(graph.module(reader), SparseLinear) or _adds_to_another(reader, node):
             return True
         if not is_elementwise(graph, reader):
             return False
-        reader = sole_user(reader)
+        node, reader = reader, sole_user(reader)
     return False
+
+
+def _adds_to_another(reader: fx.Node, node: fx.Node) -> bool:
+    """Tell whether ``reader`` is ``other + node``: the sum takes its layout from the first."""
+    if reader.op != "call_function" or reader.target not in (operator.add, torch.add):
+        return False
+    first, *rest = reader.args
+    return isinstance(first, fx.Node) and first is not node and rest == [node]

@@ -25,7 +25,7 @@ def multiply(matrix: torch.Tensor, x: torch.Tensor, bias: torch.Tensor | None) -
         return torch.addmv(bias, matrix, vector)[None]
     if x.shape[0] <= _MAX_VECTOR_ROWS and x.shape[0] > 0:
         return torch.cat([multiply(matrix, row[None], bias) for row in x])
-    return _product(matrix, x.t().contiguous(), bias)
+    return _product(matrix, x.t().contiguous(), None if bias is None else bias[:, None])
 
 
 def _product(
@@ -33,7 +33,7 @@ def _product(
 ) -> torch.Tensor:
     if bias is None:
         return torch.mm(matrix, columns).t()
-    return torch.addmm(bias[:, None], matrix, columns).t()
+    return torch.addmm(bias, matrix, columns).t()
 
 
 class SharedColumns:
@@ -151,13 +151,21 @@ class SparseLinear(CsrModule):
                 return self._multiply(x)
         return self._multiply(x)
 
+    def make(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Build the CSR tensor and the bias as a column."""
+        bias = self._buffers["bias"]
+        return super().make(), None if bias is None else bias[:, None]
+
     def _multiply(self, x: torch.Tensor) -> torch.Tensor:
+        matrix, bias = self.made()
         flat = x.ndim == 2
         rows = x if flat else x.reshape(-1, self.in_features)
-        if self.shared is not None and rows.shape[0] > _MAX_VECTOR_ROWS:
-            out = _product(self.made(), self.shared.take(x, rows), self._buffers["bias"])
+        if rows.shape[0] <= _MAX_VECTOR_ROWS:
+            out = multiply(matrix, rows, self._buffers["bias"])
+        elif self.shared is None:
+            out = _product(matrix, rows.t().contiguous(), bias)
         else:
-            out = multiply(self.made(), rows, self._buffers["bias"])
+            out = _product(matrix, self.shared.take(x, rows), bias)
         if self.output_layout == "rows":
             out = out.contiguous()
         return out if flat else out.view(*x.shape[:-1], self.out_features)

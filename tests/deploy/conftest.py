@@ -1,4 +1,4 @@
-"""What the deployment tests share: sparse models, comparison of bits, one hypothesis profile."""
+"""What the deployment tests share: sparse models, comparison of bits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
 from torch import nn
 
 from mirrormask.deploy import inspect, load, save
@@ -19,14 +18,6 @@ from mirrormask.deploy.manifest import Values
 from mirrormask.errors import CheckpointError, DataError
 
 _EXTRA_MEMORY = 512 * 2**20
-
-settings.register_profile(
-    "deploy",
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-settings.load_profile("deploy")
 
 
 def _bits(tensor: torch.Tensor) -> bytes:

@@ -1,4 +1,4 @@
-"""One thread, the same examples in every run, and the paper's problems."""
+"""One thread, and the paper's problems."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import settings
 
 from mirrormask.lab.problems import Problems, sparse_problems
-
-settings.register_profile("lab", derandomize=True, max_examples=40, deadline=None)
-settings.load_profile("lab")
 
 
 @pytest.fixture(autouse=True)

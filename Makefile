@@ -20,7 +20,7 @@ $(BIN)/mirrormask: pyproject.toml constraints.txt
 env: $(BIN)/mirrormask ## Create the environment
 
 demo: $(BIN)/mirrormask ## Train a dense network and its 95 % sparse twin on packaged images
-	$(BIN)/mirrormask train --bench 1,64
+	$(BIN)/mirrormask train --threads 2 --bench 1,64
 
 test: $(BIN)/mirrormask ## Run all tests
 	$(BIN)/python -m pytest -q -n $(JOBS)

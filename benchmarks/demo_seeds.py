@@ -21,7 +21,7 @@ from mirrormask.study.train import train
 
 def one(seed: int, runs: Path) -> dict[str, Any]:
     """Return what the two twins of a seed reached."""
-    settings = TrainSettings(seed=seed)
+    settings = TrainSettings(seed=seed, threads=2)  # as `make demo` does
     result = train(settings, runs / f"demo-seed{seed}", resume=(runs / f"demo-seed{seed}").exists())
     print(f"seed {seed}: {result.verdict}", flush=True)
     return {

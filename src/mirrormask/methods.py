@@ -58,9 +58,9 @@ _RECORDS = (
         source="Jacobs & Burkholz (ICLR 2025), with a target-seeking controller",
         recipe=Recipe(
             geometry=Factors(beta=1.0),
-            pressure=SeekTarget(until=0.6),
-            masking=GradualCubic(begin=0.1, end=0.6),
-            rebalance=(0.6,),
+            pressure=SeekTarget(until=0.5),
+            masking=GradualCubic(begin=0.1, end=0.5),
+            rebalance=(0.5,),
         ),
     ),
     Method(
@@ -69,9 +69,9 @@ _RECORDS = (
         source="Jacobs & Burkholz (ICLR 2025), discretised in the dual",
         recipe=Recipe(
             geometry=Mirror(a=0.5),
-            pressure=SeekTarget(until=0.6),
-            masking=GradualCubic(begin=0.1, end=0.6),
-            rebalance=(0.6,),
+            pressure=SeekTarget(until=0.5),
+            masking=GradualCubic(begin=0.1, end=0.5),
+            rebalance=(0.5,),
         ),
     ),
     Method(

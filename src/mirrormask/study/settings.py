@@ -42,7 +42,7 @@ class TrainSettings:
     model: str = "cnn"
     method: str = "pilot"
     sparsity: float = 0.95
-    epochs: int = 15
+    epochs: int = 25
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4

@@ -86,6 +86,8 @@ def train(
     batches = parse_sizes("bench", bench) if bench else ()
     folder = out or new_run_folder(Path("runs"), settings.name)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)  # a log has no width of its own
     console.print(f"Run folder: {folder}")
     result = run_training(settings, folder, resume=resume)
     console.print(results_table(result))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -20,6 +21,7 @@ def sparsify(
     method: str | Recipe = "pilot",
     include: Patterns | None = None,
     exclude: Patterns | None = None,
+    seed: int | None = None,
 ) -> SparseOptimizer:
     """Wrap an optimizer so that training ends in a model of exactly the sparsity asked for.
 
@@ -36,6 +38,8 @@ def sparsify(
         include: Patterns of parameter or module names, or module types, to make sparse instead of
             the default.
         exclude: The same, to leave dense.
+        seed: Of random masks, starts and growth, where the method draws any; by default that of
+            torch's global generator, which is not advanced. Give all ranks the same.
 
     Raises:
         ArgumentError: If a number or a method name is outside its domain.
@@ -82,4 +86,5 @@ def sparsify(
         method=name,
         sparsity=sparsity,
         steps=steps,
+        seed=torch.initial_seed() if seed is None else seed,
     )

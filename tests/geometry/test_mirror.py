@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mirrormask.errors import ArgumentError
-from mirrormask.geometry import Mirror
+from mirrormask.geometry import Landing, Mirror
 from mirrormask.geometry.mirror import mirror_step
 
 SIGNED = st.one_of(
@@ -62,7 +62,7 @@ def test_steps_stay_finite_down_to_the_smallest_scale(
     latents = mirror.split(torch.tensor([x, -x, 0.0], dtype=dtype))
     moved = mirror.moving(latents)
     moved["dual"].add_(z)
-    mirror.absorb(latents, moved, budget)
+    mirror.absorb(latents, moved, Landing(budget=budget))
     assert torch.isfinite(latents["x"]).all()
     assert latents["a"] > 0.99e-30
     mirror.shrink(latents, min(abs(z), 1e30))
@@ -74,7 +74,7 @@ def test_an_idle_step_moves_no_bit(x: float, log_a: float, dtype: torch.dtype) -
     mirror = Mirror(a=max(10.0**log_a, 1e-30))
     weight = torch.tensor([x], dtype=dtype)
     latents = mirror.split(weight)
-    mirror.absorb(latents, mirror.moving(latents), 0.0)
+    mirror.absorb(latents, mirror.moving(latents), Landing())
     mirror.shrink(latents, 0.0)
     assert torch.equal(latents["x"], weight)
 
@@ -113,7 +113,7 @@ def test_zero_can_always_be_left() -> None:
         for _ in range(60):
             moved = mirror.moving(latents)
             moved["dual"].sub_(1.0)
-            mirror.absorb(latents, moved, 0.0)
+            mirror.absorb(latents, moved, Landing())
         assert latents["x"].item() < -1.0
 
 
@@ -129,7 +129,7 @@ def test_the_dual_accumulates_like_arcsinh() -> None:
         move = rng.normal(size=20) * 0.02
         total += move
         moved["dual"].add_(torch.from_numpy(move))
-        mirror.absorb(latents, moved, 0.002)
+        mirror.absorb(latents, moved, Landing(budget=0.002))
     a = 0.5 * math.exp(-4 * 0.002 * 500)
     want = a * np.sinh(np.arcsinh(x0.numpy() / 0.5) + 2 * total)
     np.testing.assert_allclose(latents["x"].numpy(), want, rtol=1e-10, atol=1e-14)
@@ -140,7 +140,7 @@ def test_one_wild_gradient_does_not_destroy_the_scale() -> None:
     latents = mirror.split(torch.ones(4))
     moved = mirror.moving(latents)
     moved["dual"].add_(1.5)
-    mirror.absorb(latents, moved, 0.0)
+    mirror.absorb(latents, moved, Landing())
     assert latents["a"] > 0.01
 
 

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from mirrormask.geometry import Factors, Geometry, Mirror
+from mirrormask.geometry import Factors, Geometry, Landing, Mirror
 
 Tensor = torch.Tensor
 
@@ -23,11 +23,11 @@ def descend(geometry: Geometry, x0: Tensor, lr: float, steps: int, grads: Tensor
         moved = geometry.moving(latents)
         if geometry.decays_through_base:
             geometry.decay(latents, lr * 0.2)
-            geometry.absorb(latents, moved, 0.0)
+            geometry.absorb(latents, moved, Landing())
         for name in moved:
             moved[name].sub_(lr * pulled[name])
         if not geometry.decays_through_base:
-            geometry.absorb(latents, moved, lr * 0.2)
+            geometry.absorb(latents, moved, Landing(budget=lr * 0.2))
     return geometry.compose(latents)
 
 
@@ -57,7 +57,7 @@ def test_second_moment_tracks_the_balance_of_noisy_factors() -> None:
             moved = geometry.moving(latents)
             for name in moved:
                 moved[name].sub_(lr * pulled[name])
-            geometry.absorb(latents, moved, 0.0)
+            geometry.absorb(latents, moved, Landing())
         return latents
 
     factors = run(Factors(beta=1.0))

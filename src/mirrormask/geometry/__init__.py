@@ -5,6 +5,7 @@ masks, so the code that trains is the code that the theory tests prove.
 """
 
 from mirrormask.geometry.base import Geometry as Geometry
+from mirrormask.geometry.base import Landing as Landing
 from mirrormask.geometry.base import Latents as Latents
 from mirrormask.geometry.euclidean import Euclidean as Euclidean
 from mirrormask.geometry.factors import Factors as Factors

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 Latents = dict[str, Tensor]
-"""The tensors that stand for one weight, by name."""
+"""The tensors that stand for one weight, by name.
+
+Each has the shape of the weight, a shape that broadcasts to it with as many dimensions, or none.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landing:
+    """What a geometry may want to know when it takes in a step of the base optimizer.
+
+    Attributes:
+        rate: Learning rate of the step.
+        alpha: Strength of the pressure in the step.
+        budget: The lr * alpha * momentum gain that a geometry which decays in its own way spends
+            now; 0 for those whose decay went through the base optimizer or ``decay``.
+        grad: Gradient on the weight, in its shape, zero where it is cut; None if nobody has it.
+    """
+
+    rate: float = 0.0
+    alpha: float = 0.0
+    budget: float = 0.0
+    grad: Tensor | None = None
 
 
 class Geometry(ABC):
@@ -27,15 +49,37 @@ class Geometry(ABC):
             weight needs no further masking.
         keeps_weight_decay: Whether the caller's own weight decay keeps its meaning; on factors
             it would be a second L1 penalty.
+        reaches_zero: Whether there is a proximal L1 step: :meth:`shrink` and :meth:`distance`.
+        makes_zeros: Whether latents that are not zero may compose to an exact zero.
     """
 
     decays_through_base: ClassVar[bool]
     zero_is_fixed: ClassVar[bool]
     keeps_weight_decay: ClassVar[bool]
+    reaches_zero: ClassVar[bool] = True
+    makes_zeros: ClassVar[bool] = False
 
     @abstractmethod
     def split(self, x: Tensor) -> Latents:
-        """Return latents that compose to ``x`` (new tensors, shape of ``x`` or 0-d)."""
+        """Return new latents that compose to ``x``."""
+
+    def start(self, x: Tensor, generator: Generator) -> Latents:
+        """Return the latents of the first step; methods with a start of their own change ``x``.
+
+        Args:
+            x: The weight that the model came with.
+            generator: The only source of randomness, on the CPU.
+        """
+        return self.split(x)
+
+    def resplit(self, latents: Latents, x: Tensor) -> Latents:
+        """Return new latents that compose to ``x``, with what many weights share left as it is.
+
+        Args:
+            latents: Those in force, from which shared scales, thresholds or gates are taken.
+            x: The weight after an edit, a revival or a restart.
+        """
+        return self.split(x)
 
     @abstractmethod
     def compose(self, latents: Latents, out: Tensor | None = None) -> Tensor:
@@ -49,13 +93,13 @@ class Geometry(ABC):
     def decay(self, latents: Latents, budget: float) -> None:
         """Shrink the latents in place by the decay that spends ``budget`` = lr * alpha."""
 
-    @abstractmethod
     def shrink(self, latents: Latents, amount: float) -> None:
         """Take, in place, a proximal L1 step of ``amount`` = lr * lambda (exact zeros)."""
+        raise LookupError(f"{type(self).__name__} has no proximal step.")
 
-    @abstractmethod
     def distance(self, latents: Latents) -> Tensor:
         """Return the ``amount`` of :meth:`shrink` that would bring each weight to zero."""
+        raise LookupError(f"{type(self).__name__} has no proximal step.")
 
     @abstractmethod
     def scale(self, latents: Latents) -> Tensor:
@@ -65,12 +109,19 @@ class Geometry(ABC):
         """Return the tensors that the base optimizer moves."""
         return latents
 
-    def absorb(self, latents: Latents, moved: Latents, budget: float) -> None:
+    def absorb(self, latents: Latents, moved: Latents, landing: Landing) -> None:
         """Take in place what the base optimizer did to the moving tensors.
 
         Args:
             latents: The latents before the step, or already moved ones.
             moved: What :meth:`moving` returned, after the step.
-            budget: The lr * alpha that a geometry which decays in its own way spends now; 0 for
-                those whose decay went through the base optimizer or :meth:`decay`.
+            landing: Rate, strength and gradient of the step.
+        """
+
+    def anneal(self, latents: Latents, done: float) -> None:
+        """Change in place what follows a timetable of its own, such as a temperature.
+
+        Args:
+            latents: The latents after a step.
+            done: Finished part of the run, in (0, 1].
         """

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mirrormask.errors import ArgumentError
-from mirrormask.geometry.base import Geometry, Latents
+from mirrormask.geometry.base import Geometry, Landing, Latents
 from mirrormask.geometry.blocks import blocks
 
 Noise = Literal["ignore", "second-moment"]
@@ -84,7 +84,7 @@ class Mirror(Geometry):
         >>> latents = mirror.split(torch.tensor([0.3, -2.0]))
         >>> dual = mirror.moving(latents)
         >>> _ = dual["dual"].sub_(0.1 * torch.tensor([1.0, 1.0]))  # a step of SGD
-        >>> mirror.absorb(latents, dual, budget=0.01)
+        >>> mirror.absorb(latents, dual, Landing(budget=0.01))
         >>> mirror.compose(latents)
         tensor([ 0.1812, -2.3589])
     """
@@ -109,6 +109,10 @@ class Mirror(Geometry):
         x = x.detach().clone()
         return {"x": x, "a": torch.full((), self.a, dtype=x.dtype, device=x.device)}
 
+    def resplit(self, latents: Latents, x: Tensor) -> Latents:
+        """Return a copy of ``x`` and the scale in force."""
+        return {"x": x.detach().clone(), "a": latents["a"].clone()}
+
     def compose(self, latents: Latents, out: Tensor | None = None) -> Tensor:
         """Return ``x`` itself."""
         return latents["x"] if out is None else out.copy_(latents["x"])
@@ -121,10 +125,10 @@ class Mirror(Geometry):
         """Return the gradient unchanged: it is the gradient on the dual."""
         return {"dual": grad}
 
-    def absorb(self, latents: Latents, moved: Latents, budget: float) -> None:
+    def absorb(self, latents: Latents, moved: Latents, landing: Landing) -> None:
         """Move ``x`` by the increment of the dual and ``a`` by the budget."""
         x, a, dual = latents["x"], latents["a"], moved["dual"]
-        factor = torch.full_like(a, math.exp(-4.0 * budget))
+        factor = torch.full_like(a, math.exp(-4.0 * landing.budget))
         if self.noise == "second-moment":
             # exp(-u), not 1 - u: one wild gradient must not put the scale to 0 for good.
             factor = factor * torch.exp(-dual.square().mean())
@@ -135,7 +139,7 @@ class Mirror(Geometry):
 
     def decay(self, latents: Latents, budget: float) -> None:
         """Take the step of :meth:`absorb` with no gradient."""
-        self.absorb(latents, self.moving(latents), budget)
+        self.absorb(latents, self.moving(latents), Landing(budget=budget))
 
     def shrink(self, latents: Latents, amount: float) -> None:
         """Soft-threshold the dual ``arcsinh(x / a)`` by ``2 * amount``.

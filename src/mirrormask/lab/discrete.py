@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from mirrormask.geometry import Factors, Geometry, Latents
+from mirrormask.geometry import Factors, Geometry, Landing, Latents
 
 
 def take_step(geometry: Geometry, latents: Latents, grad: Tensor, lr: float, alpha: float) -> None:
@@ -32,7 +32,8 @@ def take_step(geometry: Geometry, latents: Latents, grad: Tensor, lr: float, alp
         geometry.decay(latents, lr * alpha)
     for name, tensor in moved.items():
         tensor.sub_(pulled[name], alpha=lr)
-    geometry.absorb(latents, moved, 0.0 if geometry.decays_through_base else lr * alpha)
+    own = 0.0 if geometry.decays_through_base else lr * alpha
+    geometry.absorb(latents, moved, Landing(rate=lr, alpha=alpha, budget=own, grad=grad))
 
 
 def balance_of(latents: Latents) -> Tensor:

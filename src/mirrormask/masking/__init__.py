@@ -5,7 +5,11 @@ from mirrormask.masking.budget import zeros_asked as zeros_asked
 from mirrormask.masking.budget import zeros_per_tensor as zeros_per_tensor
 from mirrormask.masking.exact import keep_at as keep_at
 from mirrormask.masking.exact import keep_largest as keep_largest
+from mirrormask.masking.pattern import Pattern as Pattern
+from mirrormask.masking.pattern import Unstructured as Unstructured
 from mirrormask.masking.policy import AtEnd as AtEnd
+from mirrormask.masking.policy import Candidates as Candidates
 from mirrormask.masking.policy import GradualCubic as GradualCubic
 from mirrormask.masking.policy import Masking as Masking
 from mirrormask.masking.policy import ProjectAndFreeze as ProjectAndFreeze
+from mirrormask.masking.policy import Rewind as Rewind

@@ -3,23 +3,59 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
+
+from torch import Generator, Tensor
 
 from mirrormask.errors import ArgumentError
 from mirrormask.masking.budget import Scope
+from mirrormask.masking.pattern import Pattern, Unstructured
+
+Rewind = Literal["rate", "weights"]
+"""What starts again after a cycle: the optimizer alone, or with it all weights."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidates:
+    """What a masking sees when it chooses.
+
+    Attributes:
+        magnitudes: ``|x|`` of each tensor, in full precision.
+        kept: The masks in force, True where kept; all True before the first cut.
+        gradients: ``|dense gradient|`` of each tensor in the step just done, also where it is cut,
+            if the masking asked for it.
+        step: Optimizer steps done.
+        steps: Optimizer steps in the whole run.
+        generator: On the CPU, seeded by the run and the step: the only source of randomness.
+    """
+
+    magnitudes: Sequence[Tensor]
+    kept: Sequence[Tensor]
+    gradients: Sequence[Tensor] | None
+    step: int
+    steps: int
+    generator: Generator
 
 
 @dataclass(frozen=True, kw_only=True)
 class Masking(ABC):
-    """A timetable of cuts.
+    """A timetable of cuts, and the choice of what is cut.
 
     Args:
         scope: Where magnitudes compete: ``"global"`` over all tensors, or inside each tensor with
             ``"uniform"`` or ``"erk"`` sparsities.
+        pattern: Which sets of weights may be zero.
+
+    Attributes:
+        grows: Whether cuts bring weights back at the value zero, from where they must move.
     """
 
     scope: Scope = "global"
+    pattern: Pattern = field(default_factory=Unstructured)
+
+    grows: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.scope not in get_args(Scope):
@@ -30,13 +66,40 @@ class Masking(ABC):
         """Return the sparsity to cut to after ``step``, or None for no change of the mask.
 
         Args:
-            step: Optimizer steps done, 1 to ``steps``.
+            step: Optimizer steps done, 0 (before training) to ``steps``.
             steps: Optimizer steps in the whole run.
             sparsity: The target.
 
         Returns:
             A sparsity in [0, target]; 0 releases all weights.
         """
+
+    def choose(self, candidates: Candidates, sparsity: float) -> list[Tensor]:
+        """Return masks of this sparsity, True where kept: here the largest magnitudes."""
+        return self.pattern.keep(candidates.magnitudes, sparsity, self.scope)
+
+    def needs_gradients(self, step: int, steps: int) -> bool:
+        """Return whether :meth:`choose` after ``step`` (1 to ``steps``) asks for gradients."""
+        return False
+
+    def phase(self, step: int, steps: int) -> tuple[int, int]:
+        """Return the first step, and the number of steps, of the phase that a step is in.
+
+        Pressure, rebalancing and learning-rate schedules start again in each phase.
+
+        Args:
+            step: Number of the step, 0 to ``steps - 1``.
+            steps: Optimizer steps in the whole run.
+        """
+        return 0, steps
+
+    def stores_after(self, step: int, steps: int) -> bool:
+        """Return whether the model as it is after ``step`` is what cycles rewind to."""
+        return False
+
+    def rewind_after(self, step: int, steps: int) -> Rewind | None:
+        """Return what starts again after ``step``, once the mask is cut."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

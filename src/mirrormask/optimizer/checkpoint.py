@@ -13,7 +13,7 @@ from mirrormask.optimizer.latent_weight import LatentWeight
 if TYPE_CHECKING:
     from mirrormask.optimizer.core import SparseOptimizer
 
-FORMAT = 1
+FORMAT = 2
 _OWN = "mirrormask"
 
 
@@ -22,7 +22,9 @@ def pack(optimizer: SparseOptimizer) -> dict[str, Any]:
 
     The state of a targeted tensor holds its latents by name, ``"cut"`` once there is a mask, and
     the base optimizer's state of each slot as ``"<slot>.<entry>"``. All tensors are the live ones,
-    as in ``torch.optim``.
+    as in ``torch.optim``. The model's own checkpoint has the weights that share its memory; they
+    are here too where the method changes them at its start, since a new optimizer would do so
+    again to a model that is loaded already.
     """
     if optimizer.finalized:
         raise LifecycleError(
@@ -49,6 +51,9 @@ def pack(optimizer: SparseOptimizer) -> dict[str, Any]:
         "budget": optimizer.budget,
         "pressure": dict(optimizer.pressure_state),
         "pending": optimizer.feedback.receive(),
+        "seed": optimizer.seed,
+        "stored": dict(optimizer.stored),
+        "stored_contents": _contents(optimizer.stored),
     }
     return {"state": state, "param_groups": groups, _OWN: own}
 
@@ -65,7 +70,7 @@ def unpack(optimizer: SparseOptimizer, state_dict: dict[str, Any]) -> None:
         if weight is None:
             base_state[parameter] = saved[index]
             continue
-        latents[parameter] = _read_latents(weight, saved[index])
+        latents[parameter] = _read_latents(optimizer, weight, saved[index])
         for name, slot in weight.slots.items():
             base_state[slot] = {
                 key.removeprefix(f"{name}."): value
@@ -81,6 +86,8 @@ def unpack(optimizer: SparseOptimizer, state_dict: dict[str, Any]) -> None:
     optimizer.budget = own["budget"]
     optimizer.pressure_state = dict(own["pressure"])
     optimizer.feedback.restore(own["pending"])
+    optimizer.seed = own["seed"]
+    optimizer.stored = {name: tensor.clone() for name, tensor in own["stored"].items()}
 
 
 def _identity(optimizer: SparseOptimizer) -> dict[str, Any]:
@@ -108,7 +115,7 @@ def _pack_weight(optimizer: SparseOptimizer, weight: LatentWeight) -> dict[str, 
     packed: dict[str, Any] = {
         name: tensor
         for name, tensor in weight.latents.items()
-        if not (weight.shares_memory and name == "x")  # the model's own checkpoint has it
+        if not _in_the_model(optimizer, weight, name)
     }
     if weight.cut is not None:
         packed["cut"] = weight.cut
@@ -119,12 +126,19 @@ def _pack_weight(optimizer: SparseOptimizer, weight: LatentWeight) -> dict[str, 
 
 
 def _read_latents(
-    weight: LatentWeight, saved: dict[str, Any]
+    optimizer: SparseOptimizer, weight: LatentWeight, saved: dict[str, Any]
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     tensors = {
-        name: saved[name] for name in weight.latents if not (weight.shares_memory and name == "x")
+        name: saved[name] for name in weight.latents if not _in_the_model(optimizer, weight, name)
     }
     return tensors, saved.get("cut")
+
+
+def _in_the_model(optimizer: SparseOptimizer, weight: LatentWeight, name: str) -> bool:
+    """Return whether the model's own checkpoint has this latent."""
+    masking = optimizer.recipe.masking
+    cuts_first = masking.cut_after(0, optimizer.steps, optimizer.sparsity) is not None
+    return weight.shares_memory and name == "x" and not cuts_first
 
 
 def _load_base(optimizer: SparseOptimizer, base_state: dict[Tensor, dict[str, Any]]) -> None:
@@ -198,6 +212,10 @@ def _problems(
         yield f"pressure={_short(pressure)}"
     if pending is not None and not _plain(pending):
         yield f"pending={_short(pending)}"
+    if type(own["seed"]) is not int or own["seed"] < 0:
+        yield f"seed={_short(own['seed'])}"
+    if _contents(own["stored"]) != own["stored_contents"]:
+        yield "the weights to rewind to are not what was written"
 
 
 def _plain(values: Iterable[object]) -> bool:

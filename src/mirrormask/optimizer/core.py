@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mirrormask.optimizer import checkpoint, finish, preconditions
+from mirrormask.geometry import Landing
+from mirrormask.optimizer import checkpoint, finish, preconditions, rewind
 from mirrormask.optimizer.base_step import BaseStep
-from mirrormask.optimizer.cut import choose, freeze, takes_away
+from mirrormask.optimizer.cut import candidates_of, freeze, is_exact, mask_of, takes_away
 from mirrormask.optimizer.feedback import Feedback
 from mirrormask.optimizer.latent_weight import LatentWeight
+from mirrormask.optimizer.randomness import generator_for
 from mirrormask.optimizer.recipe import Recipe
 from mirrormask.pressure import Clock, PressureState, TrainingSignal
 from mirrormask.report import SparsityReport
@@ -48,9 +50,11 @@ class SparseOptimizer(Optimizer):
         method: Name for reports and checkpoints.
         sparsity: Fraction of zeros over all targets, in [0, 1).
         steps: Optimizer steps in the whole run.
+        seed: Of what the method draws: random masks, starts and growth.
 
     Raises:
-        ArgumentError: If ``sparsity`` or ``steps`` is outside its domain.
+        ArgumentError: If ``sparsity``, ``steps`` or ``seed`` is outside its domain, or the masking
+            cannot have that sparsity on these tensors.
         OptimizerError: If ``base`` is no optimizer, cannot carry latents or lacks a target.
         NonFiniteError: If a target holds NaN or infinity.
     """
@@ -65,9 +69,13 @@ class SparseOptimizer(Optimizer):
         method: str,
         sparsity: float,
         steps: int,
+        seed: int,
     ) -> None:
         sparsity, steps = preconditions.check_run(sparsity, steps)
+        preconditions.check_seed(seed)
         preconditions.check_base(base, targets)
+        shapes = {target.name: tuple(target.parameter.shape) for target in targets}
+        recipe.masking.pattern.check(shapes, sparsity)
         preconditions.check_finite((target.name, target.parameter) for target in targets)
         if not recipe.geometry.keeps_weight_decay:
             preconditions.warn_of_weight_decay(base.param_groups, targets, method)
@@ -77,11 +85,14 @@ class SparseOptimizer(Optimizer):
         self.method = method
         self.sparsity = sparsity
         self.steps = steps
+        self.seed = seed
         self.steps_done = 0
         self.finalized = False
         self.budget = 0.0
+        self.stored: rewind.Stored = {}
+        drawing = generator_for(seed, steps + 1)  # no step has this number
         self.weights: dict[Tensor, LatentWeight] = {
-            t.parameter: LatentWeight(t, recipe.geometry) for t in targets
+            t.parameter: LatentWeight(t, recipe.geometry, drawing) for t in targets
         }
         self._base_step = BaseStep(base, self.weights, recipe.geometry)
         # Optimizer.__init__ validates groups and installs hooks; the groups are the base's own.
@@ -89,12 +100,13 @@ class SparseOptimizer(Optimizer):
         self.param_groups = base.param_groups
         # Where torch and its tools look for what an optimizer keeps.
         self.state.update((p, weight.latents) for p, weight in self.weights.items())
-        self.pressure_state: PressureState = recipe.pressure.start(float(self.l1()))
         self.feedback = Feedback()
         for weight in self.weights.values():
             # What the base kept from earlier steps belongs to the weight, not to its latents.
             if all(slot is not weight.parameter for slot in weight.slots.values()):
                 base.state.pop(weight.parameter, None)
+        self._mask()
+        self.pressure_state: PressureState = recipe.pressure.start(float(self.l1()))
 
     @property
     def alpha(self) -> float:
@@ -122,20 +134,16 @@ class SparseOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         alpha = self.alpha
-        proximal = self.recipe.pressure.application == "proximal"
-        decay = 0.0 if proximal else alpha
+        application = self.recipe.pressure.application
         for weight in self.weights.values():
             weight.adopt_edits()
         self._measure()
+        wanted = self.recipe.masking.needs_gradients(self.steps_done + 1, self.steps)
+        penalty = 2.0 * alpha if application == "subgradient" else 0.0
         for weight in self.weights.values():
-            weight.pull_back()
-        self._base_step.run(decay)
-        for group in self.param_groups:
-            spent = self._base_step.budget(group, alpha)
-            own = 0.0 if self.recipe.geometry.decays_through_base or proximal else spent
-            for parameter in group["params"]:
-                if parameter in self.weights:
-                    self.weights[parameter].land(own, 2.0 * spent if proximal else 0.0)
+            weight.pull_back(penalty, keep_gradient=wanted)
+        self._base_step.run(alpha if application == "decay" else 0.0)
+        self._land(alpha)
         self.budget += self._base_step.budget(self._first_group(), alpha)
         self.steps_done += 1
         self._mask()
@@ -143,15 +151,17 @@ class SparseOptimizer(Optimizer):
 
     def observe(self, train_accuracy: float) -> None:
         """Report the training accuracy of an epoch to a pressure that asks for it (Algorithm 1)."""
-        signal = TrainingSignal(accuracy=train_accuracy, l1=float(self.l1()), step=self.steps_done)
-        self.pressure_state = self.recipe.pressure.observe(self.pressure_state, signal, self.steps)
+        if self.steps_done == 0:
+            first, length = 0, self.steps
+        else:
+            first, length = self.recipe.masking.phase(self.steps_done - 1, self.steps)
+        done = self.steps_done - first
+        signal = TrainingSignal(accuracy=train_accuracy, l1=float(self.l1()), step=done)
+        self.pressure_state = self.recipe.pressure.observe(self.pressure_state, signal, length)
 
     def masks(self) -> dict[str, Tensor]:
         """Return the masks in force by tensor name, True where a weight is kept."""
-        return {
-            w.name: torch.ones_like(w.parameter, dtype=torch.bool) if w.cut is None else ~w.cut
-            for w in self.weights.values()
-        }
+        return {weight.name: mask_of(weight) for weight in self.weights.values()}
 
     @torch.no_grad()
     def l1(self) -> Tensor:
@@ -193,7 +203,10 @@ class SparseOptimizer(Optimizer):
         for weight in weights:
             weight.adopt_edits()
         preconditions.check_finite((weight.name, weight.parameter) for weight in weights)
-        kept = choose(weights, self.sparsity, self.recipe.masking.scope)
+        if is_exact(weights, self.sparsity):
+            kept = [mask_of(weight) for weight in weights]
+        else:
+            kept = self._choose(self.sparsity)
         # All that may fail comes before the cut, so that finalize can be called again.
         flops: dict[str, int] = {}
         if data is not None:
@@ -203,6 +216,7 @@ class SparseOptimizer(Optimizer):
             finish.warn_of_stale_statistics()
         freeze(weights, kept, self.base)
         self._restart_idle()
+        self.stored = {}
         if data is not None and finish.has_batchnorm(self.model):
             finish.refresh_batchnorm(self.model, data)
         self.finalized = True
@@ -255,19 +269,31 @@ class SparseOptimizer(Optimizer):
         return self._base_step.latent_groups(0.0)
 
     def _clock(self) -> Clock:
+        first, length = self._phase()
         return Clock(
-            step=self.steps_done,
-            steps=self.steps,
+            step=self.steps_done - first,
+            steps=length,
             rate=self._base_step.budget(self._first_group(), 1.0),
         )
 
-    def _restart_idle(self) -> None:
-        if self.recipe.pressure.application == "proximal":
-            for weight in self.weights.values():
-                weight.restart_idle()
+    def _phase(self) -> tuple[int, int]:
+        return self.recipe.masking.phase(min(self.steps_done, self.steps - 1), self.steps)
 
     def _first_group(self) -> dict[str, Any]:
         return next(g for g in self.param_groups if any(p in self.weights for p in g["params"]))
+
+    def _land(self, alpha: float) -> None:
+        geometry, application = self.recipe.geometry, self.recipe.pressure.application
+        first, length = self._phase()
+        done = (self.steps_done + 1 - first) / length
+        for group in self.param_groups:
+            spent = self._base_step.budget(group, alpha)
+            own = application == "decay" and not geometry.decays_through_base
+            landing = Landing(rate=float(group["lr"]), alpha=alpha, budget=spent if own else 0.0)
+            for parameter in group["params"]:
+                if parameter in self.weights:
+                    shrinkage = 2.0 * spent if application == "proximal" else 0.0
+                    self.weights[parameter].land(landing, shrinkage, done)
 
     def _measure(self) -> None:
         pressure = self.recipe.pressure
@@ -286,13 +312,41 @@ class SparseOptimizer(Optimizer):
             distances = [geometry.compose(latents).abs() for latents in samples]
         self.feedback.send(pressure.measure(distances, self.sparsity))
 
+    @torch.no_grad()
     def _mask(self) -> None:
-        sparsity = self.recipe.masking.cut_after(self.steps_done, self.steps, self.sparsity)
-        weights = self.weights.values()
+        """Cut, store and rewind as the timetable says after the steps done so far."""
+        masking, weights = self.recipe.masking, self.weights.values()
+        done, steps = self.steps_done, self.steps
+        sparsity = masking.cut_after(done, steps, self.sparsity)
         if sparsity is not None:
-            freeze(weights, choose(weights, sparsity, self.recipe.masking.scope), self.base)
+            freeze(weights, self._choose(sparsity), self.base)
             if sparsity == self.sparsity:
                 self._restart_idle()
-        if self.recipe.rebalances_after(self.steps_done, self.steps):
+        for weight in weights:
+            weight.dense_gradient = None
+        if masking.stores_after(done, steps):
+            self.stored = rewind.store(self.model, weights)
+        if done == 0:
+            return
+        again = masking.rewind_after(done, steps)
+        if again is not None:
+            if again == "weights":
+                rewind.go_back(self.model, weights, self.stored)
+            self.base.state.clear()
+        if self.recipe.rebalances_after(done, steps):
             for weight in weights:
                 weight.rebalance()
+        if done < steps and self._phase()[0] == done:
+            self.pressure_state = self.recipe.pressure.start(float(self.l1()))
+            self.feedback.restore(None)
+
+    def _choose(self, sparsity: float) -> list[Tensor]:
+        candidates = candidates_of(
+            self.weights.values(), step=self.steps_done, steps=self.steps, seed=self.seed
+        )
+        return self.recipe.masking.choose(candidates, sparsity)
+
+    def _restart_idle(self) -> None:
+        if self.recipe.restarts_idle:
+            for weight in self.weights.values():
+                weight.restart_idle()

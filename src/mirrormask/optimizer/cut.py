@@ -4,16 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from mirrormask.masking import Scope, keep_at
+from mirrormask.masking import Candidates, zeros_asked
 from mirrormask.optimizer.latent_weight import LatentWeight
+from mirrormask.optimizer.randomness import generator_for
 
 
-def choose(weights: Collection[LatentWeight], sparsity: float, scope: Scope) -> list[Tensor]:
-    """Return masks of this sparsity, True where kept, by the magnitudes in full precision."""
-    return keep_at([weight.weight().abs() for weight in weights], sparsity, scope)
+def candidates_of(
+    weights: Collection[LatentWeight], *, step: int, steps: int, seed: int
+) -> Candidates:
+    """Return what a masking sees after a step: magnitudes in full precision, masks, gradients."""
+    gradients = [weight.dense_gradient for weight in weights]
+    known = [gradient for gradient in gradients if gradient is not None]
+    return Candidates(
+        magnitudes=[weight.weight().abs() for weight in weights],
+        kept=[mask_of(weight) for weight in weights],
+        gradients=known if len(known) == len(gradients) else None,
+        step=step,
+        steps=steps,
+        generator=generator_for(seed, step),
+    )
+
+
+def mask_of(weight: LatentWeight) -> Tensor:
+    """Return the mask in force, True where the weight is kept."""
+    cut = weight.cut
+    return torch.ones_like(weight.parameter, dtype=torch.bool) if cut is None else ~cut
+
+
+def is_exact(weights: Collection[LatentWeight], sparsity: float) -> bool:
+    """Return whether the masks in force have just the zeros asked for; asks the device."""
+    cuts = [weight.cut for weight in weights]
+    zeros = sum(int(cut.sum()) for cut in cuts if cut is not None)
+    return zeros == zeros_asked(sparsity, sum(weight.parameter.numel() for weight in weights))
 
 
 def takes_away(weights: Collection[LatentWeight], kept: Sequence[Tensor]) -> bool:

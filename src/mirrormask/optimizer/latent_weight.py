@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from mirrormask.errors import LifecycleError, OptimizerError
-from mirrormask.geometry import Geometry, Latents
+from mirrormask.geometry import Geometry, Landing, Latents
 from mirrormask.selection import Target
 
 
@@ -23,9 +25,10 @@ class LatentWeight:
         latents: What stands for it, by name.
         slots: What the base optimizer is given in its place, by name: the objects that key its
             state, so they live as long as this does.
+        dense_gradient: ``|gradient|`` on all coordinates in the step at hand, if it was asked for.
     """
 
-    def __init__(self, target: Target, geometry: Geometry) -> None:
+    def __init__(self, target: Target, geometry: Geometry, generator: Generator) -> None:
         self.name = target.name
         self.names = target.names
         self.parameter = target.parameter
@@ -35,8 +38,11 @@ class LatentWeight:
         self._kept: Tensor | None = None
         weight = self.parameter.detach()
         dtype = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
-        self.latents: Latents = geometry.split(weight.to(dtype))
+        self.latents: Latents = geometry.start(weight.to(dtype), generator)
+        self.dense_gradient: Tensor | None = None
         self.shares_memory = "x" in self.latents and dtype == weight.dtype
+        if self.shares_memory:
+            weight.copy_(self.latents["x"])
         self._share()
         self.slots: dict[str, Tensor] = {}
         for name, tensor in geometry.moving(self.latents).items():
@@ -65,7 +71,7 @@ class LatentWeight:
     def sample(self, stride: int) -> Latents:
         """Return the latents of every ``stride``-th weight; 0-d ones belong to all of them."""
         return {
-            name: latent.flatten()[::stride] if latent.ndim else latent
+            name: latent.expand(self.parameter.shape).flatten()[::stride] if latent.ndim else latent
             for name, latent in self.latents.items()
         }
 
@@ -90,15 +96,22 @@ class LatentWeight:
             if weight.device.type == "cpu" and torch.equal(current, weight):
                 return
             edited = current != weight
-            self._replace(edited, self.geometry.split(weight.to(self.dtype)))
+            self._replace(edited, self._resplit(weight.to(self.dtype)))
         self._apply_cut()
         if self.parameter.grad is None:
             self._write()  # no step will
 
-    def pull_back(self) -> None:
-        """Put gradients on the slots; none where the weight has none."""
+    def pull_back(self, penalty: float = 0.0, *, keep_gradient: bool = False) -> None:
+        """Put gradients on the slots; none where the weight has none.
+
+        Args:
+            penalty: Weight of an L1 term whose subgradient is added.
+            keep_gradient: Whether to remember the size of the gradient where weights are cut.
+        """
         grad = self.parameter.grad
         if grad is None:
+            if keep_gradient:
+                self.dense_gradient = torch.zeros_like(self.parameter)
             for slot in self.slots.values():
                 slot.grad = None
             return
@@ -107,8 +120,12 @@ class LatentWeight:
                 f"Weight {self.name!r} has a sparse gradient: use sparse=False in its embedding, "
                 f"or leave it out with exclude={self.name!r}."
             )
+        if keep_gradient:
+            self.dense_gradient = grad.abs()
         if self._kept is not None:
             _clear(grad, self._kept)
+        if penalty > 0:
+            grad.add_(self.parameter.detach().sign(), alpha=penalty)
         pulled = self.geometry.pull_back(self.latents, grad.to(self.dtype))
         moving = self.geometry.moving(self.latents)
         for name, slot in self.slots.items():
@@ -118,15 +135,23 @@ class LatentWeight:
                 slot.data = moving[name]
             slot.grad = pulled[name]
 
-    def land(self, budget: float, shrinkage: float) -> None:
-        """Take in the base optimizer's step, then the decay or shrinkage that is ours."""
-        if self.parameter.grad is None:
+    def land(self, landing: Landing, shrinkage: float, done: float) -> None:
+        """Take in the base optimizer's step, then the decay or shrinkage that is ours.
+
+        Args:
+            landing: What the geometry is told; the gradient is put in here.
+            shrinkage: Amount of the proximal step.
+            done: Finished part of the run after this step.
+        """
+        grad = self.parameter.grad
+        if grad is None:
             return
         if self.shares_memory:
             self._share()  # the base optimizer may have stepped the parameter itself
-        self.geometry.absorb(self.latents, self.slots, budget)
+        self.geometry.absorb(self.latents, self.slots, replace(landing, grad=grad))
         if shrinkage > 0:
             self.geometry.shrink(self.latents, shrinkage)
+        self.geometry.anneal(self.latents, done)
         if not self.geometry.zero_is_fixed and self._kept is not None:
             for latent in self.latents.values():
                 if latent.shape == self._kept.shape:
@@ -144,7 +169,7 @@ class LatentWeight:
         before = self.cut
         if before is not None:
             revived = before & ~cut
-            self._replace(revived, self.geometry.split(self.weight()))
+            self._replace(revived, self._resplit(self.weight()))
         self._kept = -(~cut).to(torch.int8)
         self._apply_cut()
         self._write()
@@ -161,7 +186,7 @@ class LatentWeight:
         smallest = torch.where(weight == 0, torch.inf, weight.abs()).amin()
         tiny = torch.finfo(self.parameter.dtype).tiny
         value = torch.where(torch.isfinite(smallest), smallest, tiny).expand_as(weight)
-        self._replace(idle, self.geometry.split(value))
+        self._replace(idle, self._resplit(value))
         self._write()
 
     def rebalance(self) -> None:
@@ -176,8 +201,11 @@ class LatentWeight:
         for name, tensor in latents.items():
             self.latents[name].copy_(tensor)
         self._kept = None if cut is None else -(~cut).to(self.parameter.device, torch.int8)
-        if not self.shares_memory:
-            self._write()
+        self._apply_cut()
+        self._write()
+
+    def _resplit(self, x: Tensor) -> Latents:
+        return self.geometry.resplit(self.latents, x)
 
     def _slot_for(self, name: str, tensor: Tensor) -> Tensor:
         if tensor is not self.latents.get(name):
@@ -192,8 +220,10 @@ class LatentWeight:
         for name, latent in self.latents.items():
             if latent.shape == where.shape:
                 latent.copy_(torch.where(where, fresh[name], latent))
-            else:  # a 0-d scale belongs to all coordinates at once
-                latent.copy_(torch.where(where.all(), fresh[name], latent))
+            else:  # what several coordinates share changes when all of them do
+                shared = [d for d, size in enumerate(latent.shape) if size != where.shape[d]]
+                touched = where.all(dim=shared, keepdim=True) if latent.ndim else where.all()
+                latent.copy_(torch.where(touched, fresh[name], latent))
 
     def _apply_cut(self) -> None:
         cut = self.cut

@@ -39,6 +39,12 @@ def check_run(sparsity: object, steps: object) -> tuple[float, int]:
     return float(sparsity), int(steps)
 
 
+def check_seed(seed: object) -> None:
+    """Refuse what is no seed."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or int(seed) < 0:
+        raise ArgumentError(f"seed={seed!r} is no seed: use a whole number of at least 0.")
+
+
 def check_base(base: object, targets: Sequence[Target]) -> None:
     """Refuse what is no optimizer, or one that does not hold all selected tensors."""
     if not isinstance(base, Optimizer):

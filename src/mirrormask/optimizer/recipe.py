@@ -22,7 +22,8 @@ class Recipe:
             an unchanged weight, so that the metric is that of the start again.
 
     Raises:
-        ArgumentError: If a fraction is outside (0, 1].
+        ArgumentError: If a fraction is outside (0, 1], or the pressure takes proximal steps that
+            the geometry does not have.
 
     Example:
         >>> from mirrormask.geometry import Factors
@@ -39,6 +40,11 @@ class Recipe:
     rebalance: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.pressure.application == "proximal" and not self.geometry.reaches_zero:
+            raise ArgumentError(
+                f"{type(self.geometry).__name__} has no proximal step for "
+                f"{type(self.pressure).__name__}: use application='decay' or 'subgradient'."
+            )
         for fraction in self.rebalance:
             if not 0 < fraction <= 1:
                 raise ArgumentError(
@@ -47,4 +53,14 @@ class Recipe:
 
     def rebalances_after(self, step: int, steps: int) -> bool:
         """Return whether the latents are split anew after ``step`` steps of ``steps``."""
-        return any(step == max(1, round(fraction * steps)) for fraction in self.rebalance)
+        first, length = self.masking.phase(step - 1, steps)
+        return any(step == first + max(1, round(part * length)) for part in self.rebalance)
+
+    @property
+    def restarts_idle(self) -> bool:
+        """Whether a kept weight can come to the end as an exact zero and has to be moved off it."""
+        return (
+            self.pressure.application == "proximal"
+            or self.geometry.makes_zeros
+            or self.masking.grows
+        )

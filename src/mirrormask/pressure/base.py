@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mirrormask.errors import ArgumentError
 
-Application = Literal["decay", "proximal"]
+Application = Literal["decay", "proximal", "subgradient"]
 PressureState = dict[str, float]
 """What a pressure remembers between steps: plain numbers, so that checkpoints stay plain."""
 
@@ -61,7 +61,8 @@ class Pressure(ABC):
 
     Args:
         application: ``"decay"`` shrinks the latents of the geometry; ``"proximal"`` takes a
-            proximal L1 step, with exact zeros.
+            proximal L1 step, with exact zeros; ``"subgradient"`` adds ``2 * alpha * sign(x)`` to
+            the gradient, as an L1 term in the loss does.
     """
 
     application: Application = "decay"

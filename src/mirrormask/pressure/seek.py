@@ -97,7 +97,7 @@ class SeekTarget(Pressure):
         first = state["first_distance"] or distance
         # Near the end the time left would not suffice for anything: a tenth is always there.
         left = max(self.until * clock.steps - clock.step, 0.1 * self.until * clock.steps)
-        if self.application == "proximal":
+        if self.application != "decay":
             need = distance / 2.0
         else:
             fall = math.log(distance) - math.log(first) if distance > 0 else -math.inf

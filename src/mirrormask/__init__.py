@@ -14,7 +14,9 @@ Example:
 from typing import TYPE_CHECKING, Any
 
 from mirrormask.methods import METHODS as METHODS
+from mirrormask.methods import Knob as Knob
 from mirrormask.methods import Method as Method
+from mirrormask.methods import register as register
 from mirrormask.optimizer import Recipe as Recipe
 from mirrormask.optimizer import SparseOptimizer as SparseOptimizer
 from mirrormask.report import SparsityReport as SparsityReport

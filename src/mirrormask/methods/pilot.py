@@ -1,0 +1,64 @@
+"""PILoT: implicit sparsification by m*w factors, or by the mirror flow that they follow."""
+
+from __future__ import annotations
+
+from mirrormask.geometry import Factors, Geometry, Mirror
+from mirrormask.masking import GradualCubic
+from mirrormask.methods.record import Knob, Method
+from mirrormask.optimizer import Recipe
+from mirrormask.pressure import Algorithm1, SeekTarget
+
+
+def seeking(geometry: Geometry, push: float) -> Recipe:
+    """Return the target form: pressure and a gradual cut that arrive together, then fine-tuning."""
+    return Recipe(
+        geometry=geometry,
+        pressure=SeekTarget(until=0.5, push=push),
+        masking=GradualCubic(begin=0.1, end=0.5),
+        rebalance=(0.5,),
+    )
+
+
+PUSH = Knob(
+    name="push",
+    default=0.7,
+    low=0.2,
+    high=1.5,
+    log=False,
+    summary="multiple of the pressure that would just reach the target without gradients",
+)
+
+RECORDS = (
+    Method(
+        name="pilot",
+        summary="m*w factors, proximal pressure that seeks the target, gradual cut, fine-tuning",
+        source="Jacobs & Burkholz (ICLR 2025), with a target-seeking controller",
+        build=lambda push: seeking(Factors(beta=1.0), push),
+        knobs=(PUSH,),
+    ),
+    Method(
+        name="pilot-mirror",
+        summary="the same by mirror steps, without a second copy of the weights",
+        source="Jacobs & Burkholz (ICLR 2025), discretised in the dual",
+        build=lambda push: seeking(Mirror(a=0.5), push),
+        knobs=(PUSH,),
+    ),
+    Method(
+        name="pilot-paper",
+        summary="the paper's form: m*w factors, Algorithm 1, cut at the end",
+        source="Jacobs & Burkholz (ICLR 2025), Algorithm 1",
+        build=lambda alpha: Recipe(
+            geometry=Factors(beta=1.0), pressure=Algorithm1(alpha_init=alpha)
+        ),
+        knobs=(
+            Knob(
+                name="alpha",
+                default=1e-4,
+                low=1e-5,
+                high=3e-2,
+                summary="strength in the first epoch; the controller moves it from there",
+            ),
+        ),
+        reaches="strength",
+    ),
+)

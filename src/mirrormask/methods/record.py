@@ -97,6 +97,7 @@ class Method:
             its pressure decides how sparse it gets, so that it has to be searched, and the final
             cut settles the rest.
         base: ``"adam"`` if its paper steps it with Adam; studies do so too.
+        sparsities: The only targets that it can have; empty if it can have any.
         refuses: Settings that it refuses.
 
     Raises:
@@ -110,6 +111,7 @@ class Method:
     knobs: tuple[Knob, ...] = ()
     reaches: Reach = "mask"
     base: Base = "any"
+    sparsities: tuple[float, ...] = ()
     refuses: tuple[Refusal, ...] = ()
 
     def __post_init__(self) -> None:

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mirrormask as mm
-from mirrormask.errors import ArgumentError
-from mirrormask.methods import method as find_method
 
 STEPS, HALF = 8, 5
 
@@ -90,7 +88,12 @@ def train(
 
 
 def wrap(net: nn.Module, base: str, method: str) -> mm.SparseOptimizer:
-    return mm.sparsify(BASES[base](net.parameters()), net, sparsity=0.9, steps=STEPS, method=method)
+    optimizer = BASES[base](net.parameters())
+    return mm.sparsify(optimizer, net, sparsity=target(method), steps=STEPS, method=method, seed=0)
+
+
+def target(method: str) -> float:
+    return (*mm.METHODS[method].sparsities, 0.9)[0]
 
 
 def finish(net: str, optimizer: mm.SparseOptimizer) -> mm.SparsityReport:
@@ -117,12 +120,12 @@ def test_trains_and_hits_the_exact_target(method: str, net: str, base: str) -> N
     start = copy.deepcopy(model)
     optimizer = wrap(model, base, method)
     losses = train(net, model, optimizer, range(STEPS))
-    if not any(optimizer.recipe.masking.cut_after(s, STEPS, 0.9) for s in range(1, STEPS)):
+    if not any(optimizer.recipe.masking.cut_after(s, STEPS, 0.9) for s in range(STEPS)):
         assert losses[-1] < losses[1]
     assert all(torch.isfinite(p).all() for p in model.parameters())
     report = finish(net, optimizer)
     assert report.zeros == report.asked_zeros
-    assert abs(report.zeros - 0.9 * report.weights) <= 0.5
+    assert abs(report.zeros - target(method) * report.weights) <= 0.5
     assert report.zeros == sum(
         int((dict(model.named_parameters())[t.name] == 0).sum()) for t in report.tensors
     )
@@ -204,26 +207,3 @@ def test_a_compiled_model_trains_with_every_method(net: str) -> None:
         assert finish(net, optimizer).zeros == finish(net, plain).zeros
         for one, two in zip(model.parameters(), compiled_model.parameters(), strict=True):
             torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
-
-
-@every_method
-def test_a_record_says_what_it_is(method: str) -> None:
-    record = find_method(method)
-    assert record.name == method
-    assert 10 <= len(record.summary) <= 100
-    assert record.source
-    assert "\n" not in record.summary + record.source
-    assert isinstance(record.recipe, mm.Recipe)
-
-
-def test_an_unknown_method_names_the_nearest_and_all() -> None:
-    with pytest.raises(ArgumentError, match=r"'pilot-miror' is unknown: did you mean 'pilot-mir"):
-        find_method("pilot-miror")
-    with pytest.raises(ArgumentError) as caught:
-        find_method("?")
-    assert all(name in str(caught.value) for name in mm.METHODS)
-
-
-def test_the_registry_cannot_be_changed_by_accident() -> None:
-    with pytest.raises(TypeError):
-        mm.METHODS["mine"] = find_method("pilot")

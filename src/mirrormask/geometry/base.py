@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Generator, Tensor
 
 Latents = dict[str, Tensor]
@@ -89,9 +90,13 @@ class Geometry(ABC):
     def pull_back(self, latents: Latents, grad: Tensor) -> Latents:
         """Return the gradients on the moving tensors, given the gradient on ``x``."""
 
-    @abstractmethod
     def decay(self, latents: Latents, budget: float) -> None:
-        """Shrink the latents in place by the decay that spends ``budget`` = lr * alpha."""
+        """Shrink the latents in place by the decay that spends ``budget`` = lr * alpha.
+
+        Here by ``1 - 2 * budget``, as weight decay ``2 * alpha`` of the moving ones does.
+        """
+        for latent in self.moving(latents).values():
+            latent.mul_(1.0 - 2.0 * budget)
 
     def shrink(self, latents: Latents, amount: float) -> None:
         """Take, in place, a proximal L1 step of ``amount`` = lr * lambda (exact zeros)."""
@@ -101,9 +106,12 @@ class Geometry(ABC):
         """Return the ``amount`` of :meth:`shrink` that would bring each weight to zero."""
         raise LookupError(f"{type(self).__name__} has no proximal step.")
 
-    @abstractmethod
     def scale(self, latents: Latents) -> Tensor:
-        """Return the 0-d scale ``a``: |x| << a moves as under L2, |x| >> a as under L1."""
+        """Return the 0-d scale ``a``: |x| << a moves as under L2, |x| >> a as under L1.
+
+        Here NaN: only mirror geometries have one.
+        """
+        return torch.full((), torch.nan)
 
     def moving(self, latents: Latents) -> Latents:
         """Return the tensors that the base optimizer moves."""

@@ -74,11 +74,6 @@ class Factors(Geometry):
         """Return ``g * w`` for ``m`` and ``g * m`` for ``w``."""
         return {"m": grad * latents["w"], "w": grad * latents["m"]}
 
-    def decay(self, latents: Latents, budget: float) -> None:
-        """Multiply both factors by ``1 - 2 * budget``."""
-        latents["m"].mul_(1.0 - 2.0 * budget)
-        latents["w"].mul_(1.0 - 2.0 * budget)
-
     def shrink(self, latents: Latents, amount: float) -> None:
         """Soft-threshold the dual by ``2 * amount`` at an unchanged balance.
 

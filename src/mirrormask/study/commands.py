@@ -12,6 +12,7 @@ from rich.table import Table
 import mirrormask as mm
 from mirrormask.deploy.model_source import parse_sizes
 from mirrormask.errors import ArgumentError
+from mirrormask.study.compare import commands as compare
 from mirrormask.study.settings import TrainSettings
 
 DEFAULTS = TrainSettings()
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
     app.command("train")(train)
     app.command("methods")(methods)
+    compare.register(app)
 
 
 def methods() -> None:

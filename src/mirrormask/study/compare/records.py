@@ -1,0 +1,95 @@
+"""``runs.json``: every raw run of a comparison, in a stable order and format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mirrormask.errors import DataError
+from mirrormask.study.compare.plan import Plan, Result
+from mirrormask.study.run_folder import write_text
+
+RUNS = "runs.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """What a comparison found, and all that its page is drawn from.
+
+    Attributes:
+        settings: As plain values.
+        reference: The method that others are compared with.
+        planned: Number of runs of the whole comparison.
+        runs: One mapping a finished run.
+    """
+
+    settings: dict[str, Any]
+    reference: str
+    planned: int
+    runs: list[dict[str, Any]]
+
+    @classmethod
+    def collect(cls, plan: Plan, results: Mapping[str, Result]) -> Records:
+        """Return the finished runs in the order of the plan."""
+        runs = [
+            {
+                "run": run.key,
+                "phase": run.phase,
+                "problem": run.cell.problem.name,
+                "method": run.cell.method,
+                "sparsity": run.cell.sparsity,
+                "trial": run.trial,
+                "seed": run.seed,
+                "lr": run.lr,
+                "knobs": dict(run.knobs),
+                "digest": run.digest,
+            }
+            | results[run.digest]
+            for run in plan.runs(results)
+            if run.digest in results
+        ]
+        return cls(
+            settings=plan.settings.to_mapping(),
+            reference=plan.settings.compared_with,
+            planned=plan.settings.runs,
+            runs=runs,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Records:
+        """Return what :meth:`write` stored.
+
+        Raises:
+            DataError: If there is no such file, or it is damaged or of another format.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("format") != FORMAT:
+                raise DataError(
+                    f"{path} is of another format: draw it with the version that wrote it."
+                )
+            return cls(**content)
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read ({error.strerror}): give the folder of a comparison as "
+                "--out."
+            ) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"{path} is damaged ({error}): run the comparison again.") from error
+
+    def write(self, path: Path) -> None:
+        """Store everything, one line a run."""
+        head = {
+            "format": FORMAT,
+            "settings": self.settings,
+            "reference": self.reference,
+            "planned": self.planned,
+        }
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+        runs = ",\n".join(json.dumps(run) for run in self.runs)
+        lines.append(f'"runs": [\n{runs}\n]')
+        write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")

@@ -53,6 +53,9 @@ def compare(
     redo: Annotated[
         str | None, typer.Option(help="Methods whose results so far are thrown away.")
     ] = None,
+    patience: Annotated[
+        float, typer.Option(help="Seconds without a sign of life until a run is taken over.")
+    ] = 40.0,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Draw the page anew from runs.json in --out.")
     ] = False,
@@ -68,6 +71,7 @@ def compare(
     from mirrormask.study.compare.compare import compare as run_comparison
     from mirrormask.study.compare.options import chosen_settings
     from mirrormask.study.compare.plugin import load_plugin
+    from mirrormask.study.compare.queue import Pulse
     from mirrormask.study.compare.records import RUNS, Records
 
     if not report_only:
@@ -93,6 +97,7 @@ def compare(
             storage=storage,
             workers=workers,
             plugin=plugin,
+            pulse=Pulse(beat=patience / 8, patience=patience),
             redo=tuple(redo.split(",")) if redo else (),
         )
         run_comparison(chosen, place, console)

@@ -215,7 +215,8 @@ class SparseOptimizer(Optimizer):
         elif finish.has_batchnorm(self.model) and takes_away(weights, kept):
             finish.warn_of_stale_statistics()
         freeze(weights, kept, self.base)
-        self._restart_idle()
+        if self.recipe.restarts_idle:
+            self._restart_idle()
         self.stored = {}
         if data is not None and finish.has_batchnorm(self.model):
             finish.refresh_batchnorm(self.model, data)
@@ -320,7 +321,7 @@ class SparseOptimizer(Optimizer):
         sparsity = masking.cut_after(done, steps, self.sparsity)
         if sparsity is not None:
             freeze(weights, self._choose(sparsity), self.base)
-            if sparsity == self.sparsity:
+            if sparsity == self.sparsity and self.recipe.pressure.application == "proximal":
                 self._restart_idle()
         for weight in weights:
             weight.dense_gradient = None
@@ -347,6 +348,5 @@ class SparseOptimizer(Optimizer):
         return self.recipe.masking.choose(candidates, sparsity)
 
     def _restart_idle(self) -> None:
-        if self.recipe.restarts_idle:
-            for weight in self.weights.values():
-                weight.restart_idle()
+        for weight in self.weights.values():
+            weight.restart_idle()

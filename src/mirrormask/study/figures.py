@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,20 +13,8 @@ from torch import Tensor
 
 from mirrormask.report import SparsityReport
 from mirrormask.study.result import StageResult
+from mirrormask.study.svg import DENSE, SPARSE, STYLE, THIRD, svg_text
 from mirrormask.study.sweep import Sweep
-
-DENSE, SPARSE, THIRD = "#8a8f98", "#0b6e99", "#c2571a"
-_STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: it can be read aloud and searched
-    "svg.hashsalt": "mirrormask",  # the same numbers give the same bytes
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-}
 
 
 def accuracy_over_epochs(dense: StageResult, sparse: StageResult) -> str:
@@ -50,7 +35,7 @@ def accuracy_over_epochs(dense: StageResult, sparse: StageResult) -> str:
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
-    return _svg(figure, "Accuracy after each epoch, dense and sparse")
+    return svg_text(figure, "Accuracy after each epoch, dense and sparse")
 
 
 def sparsity_by_layer(report: SparsityReport) -> str:
@@ -71,12 +56,12 @@ def sparsity_by_layer(report: SparsityReport) -> str:
     axes.grid(visible=False)
     axes.set_xlim(0, 100)
     axes.set_xlabel("zeros (%); dashed: asked over all layers")
-    return _svg(figure, "Share of zeros in each layer")
+    return svg_text(figure, "Share of zeros in each layer")
 
 
 def path_of_pressure(sparse: StageResult) -> str:
     """Draw alpha, the budget A and the scale a over the steps."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 5.2), layout="constrained")
         upper, middle, lower = figure.subplots(3, 1, sharex=True)
     steps = [row[0] for row in sparse.pressure]
@@ -94,7 +79,7 @@ def path_of_pressure(sparse: StageResult) -> str:
         lower.text(0.5, 0.5, "no mirror in this geometry", transform=lower.transAxes, ha="center")
     lower.set_ylabel("scale a (median)")
     lower.set_xlabel("optimizer step")
-    return _svg(figure, "Path of the strength alpha, the budget A and the scale a")
+    return svg_text(figure, "Path of the strength alpha, the budget A and the scale a")
 
 
 def histogram(models: Mapping[str, Sequence[Tensor]]) -> str:
@@ -110,7 +95,7 @@ def histogram(models: Mapping[str, Sequence[Tensor]]) -> str:
     axes.set_xlabel("log10 |x|")
     axes.set_ylabel("weights")
     axes.legend(frameon=False)
-    return _svg(figure, "Histogram of the magnitudes of weights that are not zero")
+    return svg_text(figure, "Histogram of the magnitudes of weights that are not zero")
 
 
 def accuracy_over_sparsity(sweeps: Mapping[str, Sweep], asked: float) -> str:
@@ -125,23 +110,10 @@ def accuracy_over_sparsity(sweeps: Mapping[str, Sweep], asked: float) -> str:
     axes.set_xlabel("zeros after a further cut, without training (%)")
     axes.set_ylabel("accuracy on held-out images (%)")
     axes.legend(frameon=False)
-    return _svg(figure, "Accuracy when cut at other levels")
+    return svg_text(figure, "Accuracy when cut at other levels")
 
 
 def _one(height: float = 3.4) -> tuple[Figure, Axes]:
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, height), layout="constrained")
         return figure, figure.subplots()
-
-
-def _svg(figure: Figure, title: str) -> str:
-    stream = io.StringIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Title": title})
-    text = stream.getvalue()
-    # Inside a page the XML prolog has no place, and ids of several pictures must not meet.
-    text = text[text.index("<svg") :]
-    salt = re.sub(r"\W+", "-", title.lower())
-    text = re.sub(r'id="([^"]+)"', rf'id="{salt}-\1"', text)
-    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{salt}-", text)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

@@ -70,9 +70,11 @@ def compare(
     from mirrormask.study.compare.compare import Place
     from mirrormask.study.compare.compare import compare as run_comparison
     from mirrormask.study.compare.options import chosen_settings
+    from mirrormask.study.compare.page import PAGE, verdict, write_page
     from mirrormask.study.compare.plugin import load_plugin
     from mirrormask.study.compare.queue import Pulse
     from mirrormask.study.compare.records import RUNS, Records
+    from mirrormask.study.compare.table import winners_tables
 
     if not report_only:
         if workers < 1:
@@ -102,4 +104,10 @@ def compare(
         )
         run_comparison(chosen, place, console)
     records = Records.read(out / RUNS)
-    console.print(f"{len(records.runs)} of {records.planned} runs are in {out / RUNS}")
+    summary = write_page(out / PAGE, records)
+    for table in winners_tables(summary):
+        console.print(table)
+    console.print(
+        f"{verdict(summary)}\n{len(records.runs)} of {records.planned} runs: {out / RUNS}\n"
+        f"Page: {out / PAGE}"
+    )

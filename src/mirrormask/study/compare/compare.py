@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,6 +21,9 @@ from mirrormask.study.compare.records import RUNS, Records
 from mirrormask.study.compare.settings import CompareSettings
 from mirrormask.study.compare.worker import POLL, stopped_by_signals, work, work_in_process
 from mirrormask.study.run_folder import remove_leftovers
+
+WRITE_EVERY = 60.0
+"""Seconds after which a study that still runs writes its runs anew, for whoever wants to look."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +79,21 @@ def compare(settings: CompareSettings, place: Place, console: Console) -> Record
         queue.throw_away(method)
     plan = Plan(settings, queue.generations())
     progress = Progress(plan, queue, console)
+    written = time.monotonic()
+
+    def after_each() -> None:
+        nonlocal written
+        progress.show()
+        if time.monotonic() - written > WRITE_EVERY:
+            Records.collect(plan, queue.results).write(place.folder / RUNS)
+            written = time.monotonic()
+
     try:
         with stopped_by_signals():
             if place.workers == 1:
-                work(plan, queue, executor(settings, place.folder), progress.show)
+                work(plan, queue, executor(settings, place.folder), after_each)
             else:
-                _watch(_start(settings, place), queue, progress, console)
+                _watch(_start(settings, place), queue, after_each, console)
     finally:
         # Also what is there when it is stopped half-way.
         records = Records.collect(plan, queue.results)
@@ -114,14 +127,14 @@ def _start(settings: CompareSettings, place: Place) -> list[BaseProcess]:
 
 
 def _watch(
-    processes: list[BaseProcess], queue: Queue, progress: Progress, console: Console
+    processes: list[BaseProcess], queue: Queue, after_each: Callable[[], None], console: Console
 ) -> None:
     dead: set[int] = set()
     try:
         while any(process.is_alive() for process in processes):
             time.sleep(POLL)
             queue.refresh()
-            progress.show()
+            after_each()
             for number, process in enumerate(processes):
                 if process.exitcode and number not in dead:
                     dead.add(number)
@@ -136,7 +149,7 @@ def _watch(
         for process in processes:
             process.join()
         queue.refresh()
-        progress.show()
+        after_each()
     if len(dead) == len(processes):
         raise MirrormaskError(
             "All workers ended early: see their messages, and run the same command again to go on."

@@ -119,6 +119,25 @@ def test_shrink_is_the_flow_of_an_l1_penalty_in_the_metric(x: float, A: float) -
     assert not torch.signbit(latents["x"]).any()
 
 
+@pytest.mark.parametrize("A", [2.0, 50.0])
+def test_a_sign_turns_sooner_than_under_the_optimizer_alone(A: float) -> None:
+    """Pulled by g = 1, a weight reaches zero after the time log(1 + A x) / A in place of x."""
+    lr, x = 1e-4, 0.4
+    geometry = Hyperbolic(A=A, B=0.0)
+    latents = geometry.split(torch.tensor([x], dtype=torch.float64))
+    grad, steps = torch.ones(1, dtype=torch.float64), 0
+    while latents["x"].item() > 0:
+        latents["x"].sub_(lr * grad)
+        geometry.absorb(latents, latents, Landing(rate=lr, grad=grad))
+        steps += 1
+    assert steps * lr == pytest.approx(math.log(1 + A * x) / A, rel=0.02)
+    assert steps * lr < 0.75 * x
+    for _ in range(10):  # and goes on to the other side
+        latents["x"].sub_(lr * grad)
+        geometry.absorb(latents, latents, Landing(rate=lr, grad=grad))
+    assert latents["x"].item() < -5 * lr
+
+
 def test_a_weak_metric_is_the_euclidean_one(rng: torch.Generator) -> None:
     x = torch.randn(50, dtype=torch.float64, generator=rng)
     weak, plain = Hyperbolic(A=1e-9), Euclidean()

@@ -33,22 +33,22 @@ def overview(problem: ProblemSummary, reference: str) -> str:
         curve = problem.curve(method)
         _line(axes, curve, colour, width=2.0)
         _band(axes, curve, colour)
-        if curve:
-            last = curve[-1]
-            ends.append((_x(last.sparsity), _percent(last), method, colour))
-    heights = spread([min(max(y, low), high) for _, y, _, _ in ends], (high - low) * 0.055)
-    right = max((x for x, *_ in ends), default=1.0)
-    for (_, _, method, colour), height in zip(ends, heights, strict=True):
-        axes.annotate(
-            method,
-            (right, height),
-            xytext=(8, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-            weight="bold" if method == reference else "normal",
-            annotation_clip=False,
-        )
+        if visible := [entry for entry in curve if _percent(entry) >= low]:
+            ends.append((visible[-1], method, colour))
+    for sparsity in problem.sparsities:
+        here = [end for end in ends if end[0].sparsity == sparsity]
+        heights = spread([_percent(entry) for entry, _, _ in here], (high - low) * 0.055)
+        for (_, method, colour), height in zip(here, heights, strict=True):
+            axes.annotate(
+                method,
+                (_x(sparsity), height),
+                xytext=(8, 0),
+                textcoords="offset points",
+                color=colour,
+                va="center",
+                weight="bold" if method == reference else "normal",
+                annotation_clip=False,
+            )
     _dense(axes, problem, label=True)
     _axes(axes, problem, low, high)
     axes.set_xlabel("zeros (%)")
@@ -115,10 +115,12 @@ def against_flops(problem: ProblemSummary, reference: str) -> str:
                 fontsize=8,
                 color=shown.get(entry.method, "#5b6573"),
             )
-        values = [_percent(entry) for entry in entries]
-        if values:
-            low = max(min(values), max(values) - 12)
-            axes.set_ylim(low - 0.5, max(values) + 1.2)
+        _dense(axes, problem, label=False)
+        axes.set_xlim(0, 1.08 * max([1.0, *(entry.flops for entry in entries)]))
+        top = max([_percent(entry) for entry in entries], default=100.0)
+        dense = problem.dense.accuracy if problem.dense else None
+        above = max(top, 100 * dense.mean if dense else 0.0)
+        axes.set_ylim(max(0.0, top - 10.0), above + 1.5)
         axes.set_title(f"{100 * sparsity:g} % zeros", fontsize=9, loc="left")
         axes.tick_params(labelsize=8)
     for axes in flat[len(problem.sparsities) :]:
@@ -129,12 +131,17 @@ def against_flops(problem: ProblemSummary, reference: str) -> str:
 
 
 def highlighted(problem: ProblemSummary, reference: str, most: int = 6) -> dict[str, str]:
-    """Return the methods worth a colour: the reference, winners, then leaders over all levels."""
+    """Return the methods worth a colour: the reference, winners, then leaders over all levels.
+
+    Those that end far below the others get none.
+    """
     leaders = [winner.name for winner in problem.winners.values()]
+    low, _ = _limits(problem)
     means = {
         method: sum(_percent(entry) for entry in problem.curve(method))
         for method in problem.methods
         if len(problem.curve(method)) == len(problem.sparsities)
+        and _percent(problem.curve(method)[-1]) >= low
     }
     leaders += sorted(means, key=lambda method: -means[method])
     names = [reference] if reference in problem.methods else []

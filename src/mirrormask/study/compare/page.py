@@ -81,10 +81,9 @@ def _percent(fraction: float) -> str:
 
 def _points(estimate: Estimate) -> str:
     """Write a difference of accuracies with its interval, in points."""
-    mean = f"{100 * estimate.mean:+.2f}"
-    if math.isnan(estimate.low):
-        return mean
-    return f"{mean} [{100 * estimate.low:+.2f}, {100 * estimate.high:+.2f}]"
+    ends = (estimate.mean, estimate.low, estimate.high)
+    mean, low, high = (f"{100 * value:+.2f}".replace("-", "−") for value in ends)
+    return mean if math.isnan(estimate.low) else f"{mean} [{low}, {high}]"
 
 
 def _shade(difference: Difference | None) -> str:
@@ -96,7 +95,7 @@ def _shade(difference: Difference | None) -> str:
 
 def _share_of_dense(value: float, problem: ProblemSummary, what: str) -> str:
     dense = getattr(problem.dense, what) if problem.dense else 0.0
-    return f"{value / dense:.2f}x" if dense and math.isfinite(value) else "–"
+    return f"({value / dense:.2f}x)" if dense and math.isfinite(value) else ""
 
 
 def _number(value: float) -> str:

@@ -167,7 +167,7 @@ def test_thrown_away_results_and_changed_recipes_are_other_runs() -> None:
 
 
 def test_adam_methods_have_rates_of_their_own() -> None:
-    register(Method(name="adamant", summary="", source="", build=lambda: Recipe(), base="adam"))
+    register(Method(name="adamant", summary="", source="", build=Recipe, base="adam"))
     try:
         runs = [r for r in Plan(settings(methods=["adamant"])).runs({}) if r.cell.method != "dense"]
         assert {run.lr for run in runs if run.trial == 0} == {1e-3}

@@ -105,9 +105,7 @@ def test_counts_of_runs() -> None:
 
 
 def test_method_with_few_sparsities_has_few_cells() -> None:
-    half = Method(
-        name="half-only", summary="", source="", build=lambda: Recipe(), sparsities=(0.5,)
-    )
+    half = Method(name="half-only", summary="", source="", build=Recipe, sparsities=(0.5,))
     register(half)
     try:
         settings = from_mapping(GOOD | {"methods": ["half-only"], "sparsities": [0.5, 0.9]})

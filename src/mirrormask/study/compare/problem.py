@@ -9,8 +9,7 @@ from typing import Any, Literal, get_args
 from mirrormask.errors import ArgumentError
 from mirrormask.methods.record import Knob
 from mirrormask.names import unknown_name
-from mirrormask.study.data import DATASETS
-from mirrormask.study.models import MODELS
+from mirrormask.study.models import check_fit
 
 OptimizerName = Literal["sgd", "adamw"]
 
@@ -80,13 +79,9 @@ class Problem:
     augment: bool = True
 
     def __post_init__(self) -> None:
-        for kind, name, known in (
-            ("data", self.data, DATASETS),
-            ("model", self.model, MODELS),
-            ("optimizer", self.optimizer, get_args(OptimizerName)),
-        ):
-            if name not in known:
-                raise ArgumentError(unknown_name(kind, name, known))
+        check_fit(self.model, self.data)
+        if self.optimizer not in get_args(OptimizerName):
+            raise ArgumentError(unknown_name("optimizer", self.optimizer, get_args(OptimizerName)))
         if not self.name or set(self.name) & set("/ "):
             raise ArgumentError(
                 f"The problem's name={self.name!r} is no word: use one such as 'fashion-mlp'."

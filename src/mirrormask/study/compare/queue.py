@@ -18,11 +18,13 @@ from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import FloatDistribution
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import OptunaError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
-from mirrormask.errors import ArgumentError, CheckpointError, MirrormaskError, OutputError
+from mirrormask.errors import ArgumentError, CheckpointError, OutputError
 from mirrormask.study.compare.plan import LR, Result, Run, tuned_knobs
 from mirrormask.study.compare.settings import CompareSettings
 
@@ -216,19 +218,19 @@ def open_storage(url: str) -> BaseStorage:
         OutputError: If the database cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        make_url(url).get_dialect()
+    except (SQLAlchemyError, ImportError) as error:
+        raise ArgumentError(
+            f"storage={url!r} cannot be used ({error}): give a URL such as sqlite:///study.db or "
+            "postgresql+psycopg://user@host/database."
+        ) from error
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
     try:
         return optuna.storages.get_storage(
             _insist(lambda: RDBStorage(url, engine_kwargs=options | {"pool_pre_ping": True}))
         )
-    except (ValueError, ImportError) as error:
-        raise ArgumentError(
-            f"storage={url!r} cannot be used ({error}): give a URL such as sqlite:///study.db or "
-            "postgresql+psycopg://user@host/database."
-        ) from error
-    except Exception as error:
-        if isinstance(error, MirrormaskError):
-            raise
+    except (SQLAlchemyError, OptunaError, ImportError) as error:
         raise OutputError(
             f"storage={url!r} cannot be opened ({str(error).splitlines()[0]}): check that it "
             "exists and that you may write to it."
@@ -252,12 +254,11 @@ def _end(
         return False
 
 
-def _insist(make: Callable[[], _T], attempts: int = 5) -> _T:
+def _insist(make: Callable[[], _T], attempts: int = 4) -> _T:
+    """Try again what fails when two processes do it to an empty database at once."""
     for attempt in range(1, attempts):
         try:
             return make()
-        except (ValueError, ImportError):
-            raise
-        except Exception:
-            time.sleep(0.3 * attempt)
+        except (SQLAlchemyError, OptunaError):
+            time.sleep(0.1 * 2**attempt)
     return make()

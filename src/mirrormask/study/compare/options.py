@@ -54,7 +54,7 @@ def chosen_settings(
 
 def recipes() -> list[str]:
     """Return the names of the packaged settings."""
-    folder = files("mirrormask.study.compare") / "recipes"
+    folder = files("mirrormask.study") / "recipes"
     if not folder.is_dir():
         return []
     return sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if "yaml" in e.name)
@@ -68,7 +68,7 @@ def read_recipe(name: str) -> CompareSettings:
     """
     if name not in recipes():
         raise ArgumentError(unknown_name("recipe", name, recipes()))
-    entry = files("mirrormask.study.compare") / "recipes" / f"{name}.yaml"
+    entry = files("mirrormask.study") / "recipes" / f"{name}.yaml"
     with as_file(entry) as path:
         return read_settings(path)
 

@@ -107,6 +107,12 @@ def compare(
     summary = write_page(out / PAGE, records)
     for table in winners_tables(summary):
         console.print(table)
+    if summary.failed:
+        methods_failed = ",".join(sorted({failure.method for failure in summary.failed}))
+        console.print(
+            f"{len(summary.failed)} runs failed, for reasons that the page tells; once mended, "
+            f"they are done again with: --redo {methods_failed}"
+        )
     console.print(
         f"{verdict(summary)}\n{len(records.runs)} of {records.planned} runs: {out / RUNS}\n"
         f"Page: {out / PAGE}"

@@ -12,11 +12,12 @@ from pathlib import Path
 from rich.console import Console
 
 from mirrormask.errors import MirrormaskError, OutputError
+from mirrormask.methods import method as find_method
 from mirrormask.study.compare.execute import executor
 from mirrormask.study.compare.plan import Plan
 from mirrormask.study.compare.plugin import load_plugin
 from mirrormask.study.compare.progress import Progress
-from mirrormask.study.compare.queue import Pulse, Queue, open_storage
+from mirrormask.study.compare.queue import Pulse, Queue, check_url, open_storage
 from mirrormask.study.compare.records import RUNS, Records
 from mirrormask.study.compare.settings import CompareSettings
 from mirrormask.study.compare.worker import POLL, stopped_by_signals, work, work_in_process
@@ -70,9 +71,12 @@ def compare(settings: CompareSettings, place: Place, console: Console) -> Record
         CheckpointError: If the storage holds another comparison of this name.
         OutputError: If folder or storage cannot be written.
     """
-    _make_folder(place.folder)
     if place.plugin is not None:
         load_plugin(place.plugin)
+    for method in place.redo:
+        find_method(method)
+    check_url(place.url)
+    _make_folder(place.folder)
     queue = Queue(open_storage(place.url), settings.name, place.pulse)
     queue.adopt(settings)
     for method in place.redo:

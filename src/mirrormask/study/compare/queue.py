@@ -207,6 +207,21 @@ class Claim:
                 continue  # a busy moment; patience is longer than a beat
 
 
+def check_url(url: str) -> None:
+    """Refuse a URL that no database can have.
+
+    Raises:
+        ArgumentError: If it is no URL as SQLAlchemy takes it, or its driver is missing.
+    """
+    try:
+        make_url(url).get_dialect()
+    except (SQLAlchemyError, ImportError) as error:
+        raise ArgumentError(
+            f"storage={url!r} cannot be used ({error}): give a URL such as sqlite:///study.db or "
+            "postgresql+psycopg://user@host/database."
+        ) from error
+
+
 def open_storage(url: str) -> BaseStorage:
     """Open the database behind a study.
 
@@ -217,14 +232,8 @@ def open_storage(url: str) -> BaseStorage:
         ArgumentError: If it is no such URL, or its driver is missing.
         OutputError: If the database cannot be opened.
     """
+    check_url(url)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        make_url(url).get_dialect()
-    except (SQLAlchemyError, ImportError) as error:
-        raise ArgumentError(
-            f"storage={url!r} cannot be used ({error}): give a URL such as sqlite:///study.db or "
-            "postgresql+psycopg://user@host/database."
-        ) from error
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
     try:
         return optuna.storages.get_storage(

@@ -68,11 +68,8 @@ class Records:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("format") != FORMAT:
-                raise DataError(
-                    f"{path} is of another format: draw it with the version that wrote it."
-                )
-            return cls(**content)
+            written = content.pop("format")
+            records = cls(**content)
         except OSError as error:
             raise DataError(
                 f"{path} cannot be read ({error.strerror}): give the folder of a comparison as "
@@ -80,6 +77,9 @@ class Records:
             ) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} is damaged ({error}): run the comparison again.") from error
+        if written != FORMAT:
+            raise DataError(f"{path} is of another format: draw it with the version that wrote it.")
+        return records
 
     def write(self, path: Path) -> None:
         """Store everything, one line a run."""

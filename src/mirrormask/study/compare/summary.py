@@ -92,6 +92,21 @@ class ProblemSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A run that ended without a network.
+
+    Attributes:
+        run: Its key.
+        method: Its method.
+        reason: What happened.
+    """
+
+    run: str
+    method: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """A whole comparison.
 
@@ -100,7 +115,7 @@ class Summary:
         problems: One each.
         ranks: Mean rank of each method that has a result at every point, best first.
         points: Number of points that the ranks are over.
-        failed: Runs without a result that count nowhere: key and reason.
+        failed: Runs that ended without a network.
         versions: Every set of versions that runs were done with.
     """
 
@@ -108,7 +123,7 @@ class Summary:
     problems: tuple[ProblemSummary, ...]
     ranks: Mapping[str, float]
     points: int
-    failed: tuple[tuple[str, str], ...]
+    failed: tuple[Failure, ...]
     versions: tuple[str, ...]
 
 
@@ -131,7 +146,7 @@ def summarise(records: Records) -> Summary:
         ranks=mean_ranks(points),
         points=len(points),
         failed=tuple(
-            (run["run"], f"{run['outcome']}: {run['error']}")
+            Failure(run=run["run"], method=run["method"], reason=_reason(run))
             for run in records.runs
             if run["outcome"] != "finished"
         ),
@@ -139,6 +154,10 @@ def summarise(records: Records) -> Summary:
             sorted({", ".join(f"{k} {v}" for k, v in _versions(run).items()) for run in final})
         ),
     )
+
+
+def _reason(run: Mapping[str, Any]) -> str:
+    return f"{run['outcome']}: {run['error']}"
 
 
 def _versions(run: Mapping[str, Any]) -> Mapping[str, str]:

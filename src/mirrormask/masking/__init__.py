@@ -7,6 +7,9 @@ from mirrormask.masking.budget import zeros_per_tensor as zeros_per_tensor
 from mirrormask.masking.cycles import Cycles as Cycles
 from mirrormask.masking.exact import keep_at as keep_at
 from mirrormask.masking.exact import keep_largest as keep_largest
+from mirrormask.masking.groups import Block as Block
+from mirrormask.masking.groups import Rows as Rows
+from mirrormask.masking.n_of_m import NofM as NofM
 from mirrormask.masking.pattern import Pattern as Pattern
 from mirrormask.masking.pattern import Unstructured as Unstructured
 from mirrormask.masking.policy import AtEnd as AtEnd

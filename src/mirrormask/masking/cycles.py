@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import get_args
 
@@ -60,7 +61,7 @@ class Cycles(Masking):
             return None
         if ends[-1] == self.cycles:
             return sparsity
-        return 1.0 - (1.0 - sparsity) ** (ends[-1] / self.cycles)
+        return 1.0 - math.pow(1.0 - sparsity, ends[-1] / self.cycles)
 
     def phase(self, step: int, steps: int) -> tuple[int, int]:
         """Return the first step and the length of the phase that a step is in."""

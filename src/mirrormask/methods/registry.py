@@ -7,7 +7,16 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from mirrormask.errors import ArgumentError
-from mirrormask.methods import cycles, dynamics, factorised, lasso, magnitude, pilot, regrowth
+from mirrormask.methods import (
+    cycles,
+    dynamics,
+    factorised,
+    lasso,
+    magnitude,
+    pilot,
+    regrowth,
+    structured,
+)
 from mirrormask.methods.record import Method
 from mirrormask.names import unknown_name
 from mirrormask.optimizer import Recipe
@@ -15,7 +24,7 @@ from mirrormask.optimizer import Recipe
 ENTRY_POINTS = "mirrormask.methods"
 """Group of entry points: installed packages name modules there that call :func:`register`."""
 
-_FAMILIES = (pilot, lasso, magnitude, regrowth, cycles, factorised, dynamics)
+_FAMILIES = (pilot, lasso, magnitude, regrowth, cycles, factorised, dynamics, structured)
 _records: dict[str, Method] = {}
 
 METHODS: Mapping[str, Method] = MappingProxyType(_records)

@@ -37,6 +37,9 @@ def run(arguments: list[str]) -> int:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
         if code == INTERRUPTED:
-            errors.print("Stopped. A training run goes on with: --out FOLDER --resume")
+            errors.print(
+                "Stopped. A training run goes on with: --out FOLDER --resume; a comparison with "
+                "the same command."
+            )
         return code
     return 0

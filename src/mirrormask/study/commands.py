@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 import mirrormask as mm
 from mirrormask.deploy.model_source import parse_sizes
@@ -26,11 +25,13 @@ def register(app: typer.Typer) -> None:
 
 
 def methods() -> None:
-    """List the methods that --method takes."""
-    table = Table("method", "what it does", "source", title="Methods")
-    for record in mm.METHODS.values():
-        table.add_row(record.name, record.summary, record.source)
-    Console().print(table)
+    """List the methods that --method takes, with the knobs that comparisons tune."""
+    from mirrormask.study.methods_table import methods_table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a log has no width of its own
+    console.print(methods_table(mm.METHODS.values()))
 
 
 def train(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +13,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial
+from sqlalchemy.exc import SQLAlchemyError
 
 TINY = """
 name: tiny
@@ -40,14 +45,19 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def begin(*arguments: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "mirrormask", "compare", *map(str, arguments)]
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         started.append(process)
         return process
 
     yield begin
     for process in started:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
@@ -57,7 +67,10 @@ def trials() -> Callable[[str], list[FrozenTrial]]:
 
     def read(url: str) -> list[FrozenTrial]:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        return optuna.load_study(study_name="tiny", storage=url).get_trials(deepcopy=False)
+        try:
+            return optuna.load_study(study_name="tiny", storage=url).get_trials(deepcopy=False)
+        except (KeyError, SQLAlchemyError, OptunaError):
+            return []  # not made yet, or half made
 
     return read
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +53,6 @@ def test_killed_worker_loses_and_repeats_nothing(
         return False
 
     wait_for(lambda: bool((tmp_path / "b").exists()))
-    time.sleep(0.5)
     wait_for(both_work)
     second.kill()
     second.wait()
@@ -74,15 +73,21 @@ def test_killed_worker_loses_and_repeats_nothing(
         assert without_clocks(found) == without_clocks(undisturbed)
 
 
-def test_stop_gives_the_run_back_at_once(
-    tiny: Path, tmp_path: Path, start: Start, trials: Trials, wait_for: Callable[..., None]
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stop_gives_runs_back_at_once(
+    workers: int,
+    tiny: Path,
+    tmp_path: Path,
+    start: Start,
+    trials: Trials,
+    wait_for: Callable[..., None],
 ) -> None:
     url = f"sqlite:///{tmp_path / 'out' / 'study.db'}"
-    process = start("--settings", tiny, "--out", tmp_path / "out")
+    process = start("--settings", tiny, "--out", tmp_path / "out", "--workers", workers)
     wait_for((tmp_path / "out" / "study.db").exists)
-    time.sleep(0.5)
     wait_for(lambda: len(in_state(trials(url), TrialState.COMPLETE)) >= 1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130, output
     assert not in_state(trials(url), TrialState.RUNNING)

@@ -68,8 +68,8 @@ class Records:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            written = content.pop("format")
-            records = cls(**content)
+            same = content.pop("format") == FORMAT
+            records = cls(**content) if same else None
         except OSError as error:
             raise DataError(
                 f"{path} cannot be read ({error.strerror}): give the folder of a comparison as "
@@ -77,7 +77,7 @@ class Records:
             ) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} is damaged ({error}): run the comparison again.") from error
-        if written != FORMAT:
+        if records is None:
             raise DataError(f"{path} is of another format: draw it with the version that wrote it.")
         return records
 

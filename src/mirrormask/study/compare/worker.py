@@ -63,16 +63,25 @@ def work_in_process(
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Let a polite request to end (SIGTERM) do what Ctrl-C does."""
+    """Let a request to end (Ctrl-C or SIGTERM) raise KeyboardInterrupt, and only the first one.
+
+    A terminal tells all processes of a command, and their parent tells them again; the second
+    must not disturb a claim that is being given back.
+    """
 
     def stop(number: int, frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each in before:
+        signal.signal(each, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _claim_first(queue: Queue, runs: list[Run]) -> tuple[Run, Claim] | None:

@@ -10,9 +10,9 @@ from mirrormask.pressure import Constant
 
 STRENGTH = Knob(
     name="strength",
-    default=5e-5,
-    low=3e-6,
-    high=1e-3,
+    default=2e-4,
+    low=3e-5,
+    high=2e-3,
     summary="half the weight of the L1 penalty",
 )
 
@@ -65,9 +65,9 @@ RECORDS = (
         knobs=(
             Knob(
                 name="strength",
-                default=1e-4,
-                low=3e-6,
-                high=3e-3,
+                default=2e-3,
+                low=1e-4,
+                high=3e-2,
                 summary="half the weight of the L1 penalty",
             ),
         ),

@@ -53,8 +53,8 @@ RECORDS = (
         knobs=(
             Knob(
                 name="alpha",
-                default=1e-4,
-                low=1e-5,
+                default=2e-3,
+                low=1e-4,
                 high=3e-2,
                 summary="strength in the first epoch; the controller moves it from there",
             ),

@@ -45,8 +45,17 @@ RECORDS = (
         name="acdc",
         summary="compressed and dense phases in turn, a long compressed one at the end",
         source="Peste et al. (NeurIPS 2021)",
-        build=lambda cycles: Recipe(masking=ACDC(cycles=cycles)),
-        knobs=(CYCLES,),
+        build=lambda cycles, final: Recipe(masking=ACDC(cycles=cycles, final=final)),
+        knobs=(
+            CYCLES,
+            Knob(
+                name="final",
+                default=0.25,
+                low=0.1,
+                high=0.6,
+                summary="part of the run after the last compression",
+            ),
+        ),
     ),
     Method(
         name="pilot-acdc",

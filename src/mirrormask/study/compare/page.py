@@ -41,7 +41,7 @@ def write_page(path: Path, records: Records) -> Summary:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawn = [problem for problem in summary.problems if problem.entries]
+    drawn = [problem for problem in summary.problems if problem.winners]
     page = environment.get_template("compare.html").render(
         summary=summary,
         problems=drawn,

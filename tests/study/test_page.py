@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from mirrormask.methods import METHODS
 from mirrormask.pressure import NoPressure
 from mirrormask.study.data import load
+from mirrormask.study.fit import evaluate
 from mirrormask.study.models import build
 from mirrormask.study.result import TrainResult
 from mirrormask.study.settings import TrainSettings
-from mirrormask.study.stage import evaluate
 from mirrormask.study.train import train
 
 

@@ -1,4 +1,4 @@
-"""Load image data sets, split and normalised, ready for a model.
+"""Load data sets of images, signals or text, split and normalised, ready for a model.
 
 ``load(name)`` is all that most callers need; :data:`DATASETS` lists the names. The order of a
 training run is the business of :class:`mirrormask.study.batches.Batches`.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,18 +25,25 @@ from mirrormask.study.cifar import read_cifar10_jpeg
 from mirrormask.study.digits import read_digits
 from mirrormask.study.download import cache_folder
 from mirrormask.study.fashion import read_subset, read_whole
-from mirrormask.study.order import stratified
+from mirrormask.study.mnist1d import read_mnist1d
+from mirrormask.study.order import permutation, stratified
 from mirrormask.study.raw import RawImages
+from mirrormask.study.sequences import Sequences
+from mirrormask.study.text import read_stdlib_text
 
 DEFAULT = "fashion-mnist-10k"
+
+Kind = Literal["images", "signals", "text"]
+"""What a model is given: images [n, c, h, w], signals [n, c, length] or tokens [n, length]."""
 
 
 class Split(NamedTuple):
     """One part of a data set: ``images, labels = split``.
 
     Attributes:
-        images: float32 tensor [n, c, h, w], normalised.
-        labels: int64 tensor [n].
+        images: float32 tensor [n, c, h, w], normalised; of signals [n, c, length], and of text an
+            int64 tensor of tokens [n, length].
+        labels: int64 tensor [n]; of text [n, length], the token that follows each.
     """
 
     images: Tensor
@@ -45,19 +52,22 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Images and labels of one data set, split and normalised.
+    """Images, signals or texts of one data set with labels, split and normalised.
 
     Attributes:
         name: The name it was loaded by.
+        kind: What it consists of.
         train: What a model may learn from.
         validation: Held out of the training images: what choices may be made on; may be empty.
         test: For the very end.
-        classes: Name of each class; labels are indices into it.
-        mean: Mean of each channel over ``train``, on the scale where white is 1.
-        std: Standard deviation of each channel, on the same scale.
+        classes: Name of each class; labels are indices into it, and so are tokens of text.
+        mean: What was taken off each channel: its mean over ``train``, on the scale where white is
+            1; empty for signals and text, which are left as they come.
+        std: What each channel was divided by, its standard deviation on the same scale; or empty.
     """
 
     name: str
+    kind: Kind
     train: Split
     validation: Split
     test: Split
@@ -67,13 +77,13 @@ class Dataset:
 
     @property
     def in_channels(self) -> int:
-        """Channels of an image: 1 for grey, 3 for colour."""
-        return self.train.images.shape[1]
+        """Channels of an image or signal: 1 for grey, 3 for colour; of text, different tokens."""
+        return self.num_classes if self.kind == "text" else self.train.images.shape[1]
 
     @property
     def image_size(self) -> int:
-        """Height and width of an image in pixels."""
-        return self.train.images.shape[2]
+        """Height and width of an image in pixels, or the length of a signal or text."""
+        return self.train.images.shape[-1]
 
     @property
     def num_classes(self) -> int:
@@ -87,13 +97,15 @@ class DatasetRecord:
 
     Attributes:
         summary: One line for help texts and tables.
-        read: Takes ``root`` and ``cache`` and reads the raw images.
+        read: Takes ``root`` and ``cache`` and reads the raw data.
+        kind: What it consists of.
         takes_root: Whether ``root`` means anything to the reader.
         augment: What training runs do to its batches, if anything.
     """
 
     summary: str
-    read: Callable[[Path | None, Path], RawImages]
+    read: Callable[[Path | None, Path], RawImages | Sequences]
+    kind: Kind = "images"
     takes_root: bool = True
     augment: Augment | None = None
 
@@ -121,6 +133,18 @@ DATASETS: Mapping[str, DatasetRecord] = MappingProxyType(
             read=lambda root, cache: read_digits(),
             takes_root=False,
         ),
+        "mnist1d": DatasetRecord(
+            summary="MNIST-1D, 4,000 + 1,000 generated signals of 40 values",
+            read=lambda root, cache: read_mnist1d(),
+            kind="signals",
+            takes_root=False,
+        ),
+        "stdlib-text": DatasetRecord(
+            summary="source code of Python's library, 4,000 + 800 texts of 64 characters",
+            read=lambda root, cache: read_stdlib_text(),
+            kind="text",
+            takes_root=False,
+        ),
     }
 )
 
@@ -136,7 +160,8 @@ def load(
     """Load a data set by name, hold out a validation part, and normalise.
 
     The validation images are taken out of the training images by class, chosen by ``seed`` alone.
-    Mean and standard deviation come from the training images that remain.
+    Mean and standard deviation come from the training images that remain. Signals are treated the
+    same but left on their scale; texts have no class and are chosen freely.
 
     Args:
         name: One of :data:`DATASETS`.
@@ -180,7 +205,7 @@ def load(
     return _prepare(name, raw, validation, seed)
 
 
-def _prepare(name: str, raw: RawImages, validation: float, seed: int) -> Dataset:
+def _prepare(name: str, raw: RawImages | Sequences, validation: float, seed: int) -> Dataset:
     n = len(raw.train_labels)
     size = round(validation * n)
     if size == n:
@@ -188,7 +213,16 @@ def _prepare(name: str, raw: RawImages, validation: float, seed: int) -> Dataset
             f"validation={validation} leaves none of the {n} training images: use a smaller share."
         )
     held_out = np.zeros(n, dtype=bool)
-    held_out[stratified(raw.train_labels, size, seed)] = True
+    if raw.train_labels.ndim == 1:
+        held_out[stratified(raw.train_labels, size, seed)] = True
+    else:
+        held_out[permutation(n, seed)[:size]] = True
+    if isinstance(raw, Sequences):
+        return _split_sequences(name, raw, held_out)
+    return _split_images(name, raw, held_out)
+
+
+def _split_images(name: str, raw: RawImages, held_out: NDArray[np.bool_]) -> Dataset:
     mean, std = channel_moments(raw.train_images[~held_out])
 
     def split(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:
@@ -196,12 +230,29 @@ def _prepare(name: str, raw: RawImages, validation: float, seed: int) -> Dataset
 
     return Dataset(
         name=name,
+        kind="images",
         train=split(raw.train_images[~held_out], raw.train_labels[~held_out]),
         validation=split(raw.train_images[held_out], raw.train_labels[held_out]),
         test=split(raw.test_images, raw.test_labels),
         classes=raw.classes,
         mean=tuple(m / raw.full_scale for m in mean),
         std=tuple(s / raw.full_scale for s in std),
+    )
+
+
+def _split_sequences(name: str, raw: Sequences, held_out: NDArray[np.bool_]) -> Dataset:
+    def split(inputs: NDArray[Any], labels: NDArray[np.int64]) -> Split:
+        return Split(torch.from_numpy(inputs.copy()), torch.from_numpy(labels.copy()))
+
+    return Dataset(
+        name=name,
+        kind=DATASETS[name].kind,
+        train=split(raw.train_inputs[~held_out], raw.train_labels[~held_out]),
+        validation=split(raw.train_inputs[held_out], raw.train_labels[held_out]),
+        test=split(raw.test_inputs, raw.test_labels),
+        classes=raw.classes,
+        mean=(),
+        std=(),
     )
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import mirrormask as mm
 from mirrormask.errors import ArgumentError, CheckpointError
 from mirrormask.methods import method as find_method
-from mirrormask.names import unknown_name
-from mirrormask.study.data import DATASETS, DEFAULT
-from mirrormask.study.models import MODELS
+from mirrormask.study.data import DEFAULT
+from mirrormask.study.models import check_fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +51,7 @@ class TrainSettings:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for kind, name, known in (("data", self.data, DATASETS), ("model", self.model, MODELS)):
-            if name not in known:
-                raise ArgumentError(unknown_name(kind, name, known))
+        check_fit(self.model, self.data)
         find_method(self.method)
         if not 0 <= self.sparsity < 1:
             raise ArgumentError(

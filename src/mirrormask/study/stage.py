@@ -13,8 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from mirrormask.study.batches import Batches
 from mirrormask.study.callbacks import (
@@ -26,7 +25,8 @@ from mirrormask.study.callbacks import (
     check_checkpoint,
 )
 from mirrormask.study.data import DATASETS, Dataset, Split
-from mirrormask.study.models import build
+from mirrormask.study.fit import evaluate
+from mirrormask.study.models import build_for
 from mirrormask.study.result import StageResult
 from mirrormask.study.run_folder import replacing
 from mirrormask.study.settings import TrainSettings
@@ -103,12 +103,7 @@ def run_stage(
 def make_model(settings: TrainSettings, data: Dataset) -> nn.Module:
     """Return the network at its start, the same for both twins."""
     torch.manual_seed(settings.seed)
-    return build(
-        settings.model,
-        in_channels=data.in_channels,
-        image_size=data.image_size,
-        num_classes=data.num_classes,
-    )
+    return build_for(settings.model, data)
 
 
 def load_model(folder: Path, settings: TrainSettings, data: Dataset) -> nn.Module:
@@ -116,22 +111,6 @@ def load_model(folder: Path, settings: TrainSettings, data: Dataset) -> nn.Modul
     model = make_model(settings, data)
     model.load_state_dict(load_file(folder / MODEL))
     return model.eval()
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, split: Split, batch_size: int = 500) -> tuple[float, float]:
-    """Return accuracy and mean cross-entropy of a model on some images."""
-    model.eval()
-    hits, loss = 0, 0.0
-    for images, labels in _chunks(split, batch_size):
-        scores = model(images)
-        hits += int((scores.argmax(1) == labels).sum())
-        loss += float(F.cross_entropy(scores, labels, reduction="sum"))
-    return hits / len(split.labels), loss / len(split.labels)
-
-
-def _chunks(split: Split, size: int) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(split.images.split(size), split.labels.split(size), strict=True))  # type: ignore[no-untyped-call]
 
 
 def _fit(

@@ -15,8 +15,8 @@ from mirrormask.masking import keep_largest, zeros_asked
 from mirrormask.selection import select
 from mirrormask.study.batches import Batches
 from mirrormask.study.data import Dataset, Split
+from mirrormask.study.fit import evaluate
 from mirrormask.study.run_folder import write_text
-from mirrormask.study.stage import evaluate
 
 LEVELS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 SWEEP = "sweep.json"

@@ -20,7 +20,7 @@ class Classification(LightningModule):
     """Trains a classifier with SGD, dense or through :func:`mirrormask.sparsify`.
 
     Args:
-        model: Gives class scores.
+        model: Gives class scores [n, classes], or [n, length, classes] for text.
         steps: Optimizer steps in the whole run.
         lr: Peak learning rate.
         momentum: Of SGD.
@@ -77,15 +77,15 @@ class Classification(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the cross-entropy of a batch."""
         images, labels = batch
-        scores = self.model(images)
-        loss = F.cross_entropy(scores, labels)
+        scores, targets = self._scores_and_targets(images, labels)
+        loss = F.cross_entropy(scores, targets)
         if not torch.isfinite(loss):
             raise NonFiniteError(
                 f"The loss became {loss.item()} in step {self.global_step + 1}: lower the learning "
                 f"rate (lr={self.lr}); the last checkpoint is as it was."
             )
-        self._hits += (scores.argmax(1) == labels).sum().cpu()
-        self._seen += len(labels)
+        self._hits += (scores.argmax(1) == targets).sum().cpu()
+        self._seen += len(targets)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True)
         return loss
 
@@ -108,7 +108,11 @@ class Classification(LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the accuracy on held-out images."""
         images, labels = batch
-        scores = self.model(images)
-        hits = (scores.argmax(1) == labels).float().mean()
+        scores, targets = self._scores_and_targets(images, labels)
+        hits = (scores.argmax(1) == targets).float().mean()
         self.log("val_accuracy", hits, prog_bar=True, batch_size=len(labels))
-        self.log("val_loss", F.cross_entropy(scores, labels), batch_size=len(labels))
+        self.log("val_loss", F.cross_entropy(scores, targets), batch_size=len(labels))
+
+    def _scores_and_targets(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Score each label: one an image, or one a token of text."""
+        return self.model(images).flatten(0, -2), labels.flatten()

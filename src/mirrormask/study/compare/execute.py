@@ -22,7 +22,7 @@ from mirrormask.study.compare.problem import Problem
 from mirrormask.study.compare.settings import CompareSettings
 from mirrormask.study.data import DATASETS, Dataset, Split, load
 from mirrormask.study.fit import FitResult, evaluate, fit
-from mirrormask.study.models import build
+from mirrormask.study.models import build_for
 from mirrormask.study.order import stream_seed
 from mirrormask.study.training_flops import ForwardFlops
 
@@ -90,12 +90,7 @@ def _train(
 ) -> tuple[nn.Module, int, FitResult]:
     problem = run.cell.problem
     torch.manual_seed(run.seed)
-    model = build(
-        problem.model,
-        in_channels=data.in_channels,
-        image_size=data.image_size,
-        num_classes=data.num_classes,
-    ).to(settings.device)
+    model = build_for(problem.model, data).to(settings.device)
     # Paired: the first weights and what training draws are those of every method at this seed.
     torch.manual_seed(stream_seed(run.seed))
     train = _on(data.train, settings.device)

@@ -95,5 +95,31 @@ class Problem:
             raise ArgumentError(f"weight_decay={self.weight_decay} is negative: use 0 or more.")
 
     def identity(self) -> dict[str, Any]:
-        """Return all that decides a result: everything but the place of the data."""
-        return {key: value for key, value in asdict(self).items() if key != "data_root"}
+        """Return all that decides a result: everything but the place of the data.
+
+        Options that later versions add are named only where they differ from their defaults, so
+        that studies of earlier versions can go on.
+        """
+        defaults = asdict(Problem(name=self.name, data=self.data, model=self.model))
+        return {
+            key: value
+            for key, value in asdict(self).items()
+            if key in _FIRST_OPTIONS or (key != "data_root" and value != defaults[key])
+        }
+
+
+_FIRST_OPTIONS = frozenset(
+    [
+        "name",
+        "data",
+        "model",
+        "epochs",
+        "batch_size",
+        "optimizer",
+        "lr",
+        "adam_lr",
+        "momentum",
+        "weight_decay",
+        "augment",
+    ]
+)

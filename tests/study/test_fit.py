@@ -221,3 +221,13 @@ def test_state_bytes_count_latents_momentum_and_masks_but_not_the_model() -> Non
     run.train_epoch()
     targeted = model[0].weight.numel() + model[3].weight.numel()
     assert state_bytes(optimizer, model) == 4 * numbers + targeted  # a byte a mask element
+
+
+def test_state_bytes_leave_out_latents_that_are_the_model() -> None:
+    model = network()
+    optimizer = sparse(model, "random")
+    held = [t for entry in optimizer.state_dict()["state"].values() for t in entry.values()]
+    shared = {p.data_ptr() for p in model.parameters()}
+    assert any(isinstance(t, Tensor) and t.data_ptr() in shared for t in held)
+    targeted = model[0].weight.numel() + model[3].weight.numel()
+    assert state_bytes(optimizer, model) == targeted  # a byte a mask element

@@ -13,6 +13,7 @@ from mirrormask.methods import Method, register
 from mirrormask.methods.record import Knob
 from mirrormask.methods.registry import unregister
 from mirrormask.optimizer import Recipe
+from mirrormask.study.compare import problem as problem_module
 from mirrormask.study.compare.equal_flops import MOST, equal_flops_epochs
 from mirrormask.study.compare.plan import Plan, Result, Run
 from mirrormask.study.compare.points import trial_points
@@ -181,3 +182,19 @@ def test_equal_flops_epochs() -> None:
     half = Recipe(masking=GradualCubic(begin=0.0, end=0.001))
     assert equal_flops_epochs(half, 0.5, 100, 0.9) == round(100 / (1 - 0.45 * 0.999))
     assert equal_flops_epochs(half, 0.999, 10, 1.0) == MOST * 10
+
+
+def test_options_of_later_versions_change_nothing_at_their_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As if this version had only known of these.
+    now = digests(Plan(settings()), {})
+    monkeypatch.setattr(problem_module, "_FIRST_OPTIONS", frozenset({"name", "data", "model"}))
+    plain, other = (
+        settings(problems=[{"name": "digits", "data": "digits", "model": "mlp"} | extra])
+        for extra in ({}, {"momentum": 0.5})
+    )
+    assert plain.problems[0].identity().keys() == {"name", "data", "model"}
+    assert other.problems[0].identity()["momentum"] == 0.5
+    assert "data_root" not in settings().problems[0].identity()
+    assert digests(Plan(plain), {}) != now

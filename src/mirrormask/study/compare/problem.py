@@ -10,6 +10,7 @@ from mirrormask.errors import ArgumentError
 from mirrormask.methods.record import Knob
 from mirrormask.names import unknown_name
 from mirrormask.study.models import check_fit
+from mirrormask.study.schedule import Schedule, Shape
 
 OptimizerName = Literal["sgd", "adamw"]
 
@@ -60,6 +61,12 @@ class Problem:
         momentum: Of SGD.
         weight_decay: L2 of the optimizer; a method whose pressure takes its place goes without.
         augment: Whether the data set's own augmentation is applied.
+        schedule: ``"cosine"`` or ``"step"``, see :class:`mirrormask.study.schedule.Schedule`.
+        warmup_epochs: Of a linear rise of the learning rate; a tenth of a run if None.
+        drops: Finished fractions of a run at which the schedule "step" lowers the rate.
+        drop_factor: What each drop multiplies the rate by.
+        label_smoothing: Share of each label that is spread over all classes, in [0, 1).
+        images: Training images that are used, evenly from all classes; all if None.
 
     Raises:
         ArgumentError: If a value is outside its domain.
@@ -77,6 +84,12 @@ class Problem:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     augment: bool = True
+    schedule: Shape = "cosine"
+    warmup_epochs: float | None = None
+    drops: tuple[float, ...] = (0.5, 0.75)
+    drop_factor: float = 0.1
+    label_smoothing: float = 0.0
+    images: int | None = None
 
     def __post_init__(self) -> None:
         check_fit(self.model, self.data)
@@ -93,6 +106,29 @@ class Problem:
             raise ArgumentError(f"momentum={self.momentum} is outside [0, 1): try 0.9.")
         if not 0 <= self.weight_decay < math.inf:
             raise ArgumentError(f"weight_decay={self.weight_decay} is negative: use 0 or more.")
+        if not 0 <= self.label_smoothing < 1:
+            raise ArgumentError(
+                f"label_smoothing={self.label_smoothing} is outside [0, 1): use 0 for none."
+            )
+        if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < math.inf:
+            raise ArgumentError(f"warmup_epochs={self.warmup_epochs} is negative: use 0 or more.")
+        if self.images is not None and self.images < 1:
+            raise ArgumentError(f"images={self.images} is too small: use at least 1.")
+        self.rates(1)
+
+    def rates(self, steps_per_epoch: int) -> Schedule:
+        """Return the schedule of the learning rate.
+
+        Raises:
+            ArgumentError: If one of its entries is outside its domain.
+        """
+        warmup = self.warmup_epochs
+        return Schedule(
+            shape=self.schedule,
+            rise=None if warmup is None else round(warmup * steps_per_epoch),
+            drops=self.drops,
+            drop_factor=self.drop_factor,
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return all that decides a result: everything but the place of the data.

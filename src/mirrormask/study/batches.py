@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -12,6 +13,27 @@ from mirrormask.errors import ArgumentError
 from mirrormask.study.order import permutation, stream_seed
 
 Augment = Callable[[Tensor, Generator], Tensor]
+
+
+class Loader(Protocol):
+    """What a training loop asks of its data; :class:`Batches` is one."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches the next iteration yields."""
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels on the device of the model."""
+
+    @property
+    def example(self) -> Tensor:
+        """One image [1, ...], to measure a model with."""
+
+    def plain(self) -> Loader:
+        """Return the same data in their own order, without augmentation."""
+
 
 # Keys that keep the two uses of a seed apart: without them order and augmentation would share
 # a stream.
@@ -83,6 +105,15 @@ class Batches:
         if epoch < 0:
             raise ArgumentError(f"epoch={epoch} is negative: count epochs from 0.")
         self.epoch = epoch
+
+    @property
+    def example(self) -> Tensor:
+        """The first image, [1, ...]."""
+        return self.images[:1]
+
+    def plain(self) -> Batches:
+        """Return the same data in their own order, without augmentation."""
+        return Batches(self.images, self.labels, batch_size=self.batch_size, shuffle=False)
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from mirrormask.errors import CheckpointError, NonFiniteError
 from mirrormask.optimizer import SparseOptimizer
 from mirrormask.report import SparsityReport
-from mirrormask.study.batches import Batches
+from mirrormask.study.batches import Loader
 from mirrormask.study.data import Split
 from mirrormask.study.run_folder import replacing
 from mirrormask.study.training_flops import FlopMeter, ForwardFlops
@@ -50,16 +50,18 @@ class FitResult:
 
 def fit(
     model: nn.Module,
-    batches: Batches,
+    batches: Loader,
     optimizer: Optimizer,
     *,
     epochs: int,
     checkpoint: Path | None = None,
+    rates: Callable[[int, int], float] = warmup_cosine,
+    label_smoothing: float = 0.0,
 ) -> FitResult:
     """Train a network with cross-entropy, and finalise it if its optimizer is a sparse one.
 
-    The learning rate rises linearly and falls along half a cosine, anew in each phase of a method
-    that has several. All random draws come from torch's global state, which a checkpoint holds.
+    The schedule of the learning rate begins anew in each phase of a method that has several. All
+    random draws come from torch's global state, which a checkpoint holds.
 
     Args:
         model: Gives class scores [n, classes], or [n, length, classes] for sequences.
@@ -69,6 +71,9 @@ def fit(
         epochs: Passes over the data.
         checkpoint: File for the state of a long run, replaced about once a minute at the end of an
             epoch, removed at the end; if it exists, the run goes on from it, bit for bit.
+        rates: Takes a step and the number of steps and returns the factor on the peak learning
+            rate; a linear rise, then half a cosine by default.
+        label_smoothing: Share of each label that is spread over all classes.
 
     Raises:
         NonFiniteError: If the loss is not finite.
@@ -76,6 +81,7 @@ def fit(
         OutputError: If the checkpoint cannot be written.
     """
     run = _Run(model, batches, optimizer, epochs)
+    run.rates, run.label_smoothing = rates, label_smoothing
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
     stored = time.perf_counter()
@@ -93,7 +99,7 @@ def fit(
 
 class _Run:
     def __init__(
-        self, model: nn.Module, batches: Batches, optimizer: Optimizer, epochs: int
+        self, model: nn.Module, batches: Loader, optimizer: Optimizer, epochs: int
     ) -> None:
         self.model = model
         self.batches = batches
@@ -101,11 +107,13 @@ class _Run:
         self.sparse = optimizer if isinstance(optimizer, SparseOptimizer) else None
         self.steps = epochs * len(batches)
         self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
+        self.rates: Callable[[int, int], float] = warmup_cosine
+        self.label_smoothing = 0.0
         self.epoch = 0
         self.step = 0
         self.train_accuracy = 0.0
         self.seconds = 0.0
-        self.meter = FlopMeter(ForwardFlops.of(model, batches.images))
+        self.meter = FlopMeter(ForwardFlops.of(model, batches.example))
         if self.sparse is not None:
             self.meter.look(self.sparse)
 
@@ -122,7 +130,7 @@ class _Run:
                 group["lr"] = peak * factor
             scores = self.model(images).flatten(0, -2)
             targets = labels.flatten()
-            loss = F.cross_entropy(scores, targets)
+            loss = F.cross_entropy(scores, targets, label_smoothing=self.label_smoothing)
             if not math.isfinite(float(loss.detach())):
                 raise NonFiniteError(
                     f"The loss became {float(loss.detach())} in step {self.step + 1} of "
@@ -148,13 +156,7 @@ class _Run:
         size = state_bytes(self.optimizer, self.model)
         report = None
         if self.sparse is not None:
-            plain = Batches(
-                self.batches.images,
-                self.batches.labels,
-                batch_size=self.batches.batch_size,
-                shuffle=False,
-            )
-            report = self.sparse.finalize(plain)
+            report = self.sparse.finalize(self.batches.plain())
         self.model.eval()
         return FitResult(
             train_accuracy=self.train_accuracy,
@@ -208,9 +210,9 @@ class _Run:
 
     def _rate_factor(self) -> float:
         if self.sparse is None:
-            return warmup_cosine(self.step, self.steps)
+            return self.rates(self.step, self.steps)
         first, length = self.sparse.recipe.masking.phase(self.step, self.steps)
-        return warmup_cosine(self.step - first, length)
+        return self.rates(self.step - first, length)
 
     def _look_at_masks(self) -> None:
         if self.sparse is None:
@@ -252,15 +254,23 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, split: Split, batch_size: int = 500) -> tuple[float, float]:
     """Return accuracy and mean cross-entropy over all labels of a split."""
-    model.eval()
-    hits, loss = 0, 0.0
     parts = zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)  # type: ignore[no-untyped-call]
-    for images, labels in parts:
+    return evaluate_batches(model, parts)
+
+
+@torch.no_grad()
+def evaluate_batches(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[float, float]:
+    """Return accuracy and mean cross-entropy over all labels of some batches, at least one."""
+    model.eval()
+    hits, seen, loss = 0, 0, 0.0
+    for images, labels in batches:
         scores = model(images).flatten(0, -2)
         targets = labels.flatten()
         hits += int((scores.argmax(1) == targets).sum())
         loss += float(F.cross_entropy(scores, targets, reduction="sum"))
-    return hits / split.labels.numel(), loss / split.labels.numel()
+        seen += len(targets)
+    return hits / seen, loss / seen

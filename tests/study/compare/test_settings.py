@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from mirrormask.errors import ArgumentError, DataError, MirrormaskError
+from mirrormask.masking import GradualCubic
 from mirrormask.methods import Method, register
 from mirrormask.methods.registry import unregister
 from mirrormask.optimizer import Recipe
 from mirrormask.study.compare.options import chosen_settings
+from mirrormask.study.compare.plan import Plan, recipe_of
 from mirrormask.study.compare.settings_file import from_mapping, read_settings
 
 PROBLEM = {"name": "digits", "data": "digits", "model": "mlp"}
@@ -75,6 +77,21 @@ def test_plain_values_come_back() -> None:
         ({"problems": [PROBLEM | {"name": "a/b"}]}, ["'a/b'"]),
         ({"problems": [PROBLEM | {"augment": "yes"}]}, ["augment='yes'"]),
         ({"problems": [PROBLEM | {"lr": 0.1}]}, ["0.1", "mapping"]),
+        ({"problems": [PROBLEM | {"schedule": "steps"}]}, ["'steps'", "did you mean 'step'"]),
+        ({"problems": [PROBLEM | {"drops": [0.5, 0.5]}]}, ["drops=[0.5, 0.5]", "ascending"]),
+        ({"problems": [PROBLEM | {"drop_factor": 10}]}, ["drop_factor=10.0"]),
+        ({"problems": [PROBLEM | {"label_smoothing": 1}]}, ["label_smoothing=1.0"]),
+        ({"problems": [PROBLEM | {"warmup_epochs": -1}]}, ["warmup_epochs=-1.0"]),
+        ({"problems": [PROBLEM | {"warmup_epochs": "few"}]}, ["'few'", "number"]),
+        ({"problems": [PROBLEM | {"images": 0}]}, ["images=0"]),
+        ({"overrides": {"pilto": {}}}, ["'pilto'", "did you mean 'pilot'"]),
+        ({"overrides": {"lrr": {"epochs": 9}}}, ["'lrr'", "none of the methods"]),
+        ({"overrides": {"gmp": {"epoch": 9}}}, ["'epoch'", "did you mean 'epochs'"]),
+        ({"overrides": {"gmp": {"knobs": {"end": "late"}}}}, ["end='late'"]),
+        ({"overrides": {"gmp": {"knobs": {"ends": 0.5}}}}, ["'ends'", "'end'"]),
+        ({"overrides": {"gmp": {"sparsities": [9]}}}, ["9.0"]),
+        ({"overrides": ["gmp"]}, ["['gmp']", "mapping"]),
+        ({"ours": {"alpha": 1}}, ["alpha=1", "word"]),
         ({"problems": [PROBLEM | {"lr": {"default": 3, "low": 1, "high": 2}}]}, ["default=3.0"]),
     ],
 )
@@ -102,6 +119,34 @@ def test_counts_of_runs() -> None:
     assert settings.runs == 5 * (6 + 5)
     assert from_mapping(GOOD | {"trials": 1, "seeds": 5}).runs == 3 * 5
     assert from_mapping(GOOD | {"tuning_seeds": [7, 8], "seeds": 1}).runs == 3 * (6 * 2 + 1)
+
+
+def test_overrides_change_one_method_alone() -> None:
+    own = {"knobs": {"end": 0.6}, "sparsities": [0.5, 0.99], "epochs": 7,
+           "lr": {"default": 0.2, "low": 0.1, "high": 0.4}}  # fmt: skip
+    settings = from_mapping(GOOD | {"overrides": {"gmp": own}, "ours": {"end": "a guess"}})
+    assert from_mapping(settings.to_mapping()) == settings
+    dense, pilot, *gmp = settings.cells
+    assert dense.problem == pilot.problem == settings.problems[0]
+    assert [cell.sparsity for cell in gmp] == [0.5, 0.99]
+    assert {cell.problem.epochs for cell in gmp} == {7}
+    assert {cell.problem.lr.default for cell in gmp} == {0.2}
+    assert settings.runs == 4 * (6 + 5)
+
+    runs = list(Plan(settings).runs({}))
+    found = [run for run in runs if run.cell.method == "gmp"]
+    assert {tuple(run.knobs) for run in found} == {()}, "a fixed knob is not tuned"
+    recipe = recipe_of(found[0].cell, found[0].knobs)
+    assert recipe is not None
+    assert recipe.masking == GradualCubic(begin=0.2, end=0.6)
+    plain = list(Plan(from_mapping(GOOD)).runs({}))
+    assert {run.digest for run in runs} & {run.digest for run in plain} == {
+        run.digest for run in plain if run.cell.method != "gmp"
+    }
+
+
+def test_nothing_tuned_needs_no_validation_part() -> None:
+    assert from_mapping(GOOD | {"validation": 0, "trials": 1}).validation == 0.0
 
 
 def test_method_with_few_sparsities_has_few_cells() -> None:

@@ -139,12 +139,13 @@ _DECIDES = ("validation", "threads", "device", "budget")
 
 
 def tuned_knobs(cell: Cell) -> list[Knob]:
-    """Return what is tuned in a cell: the learning rate, and the method's own knobs."""
+    """Return what is tuned in a cell: the learning rate, and knobs that are not fixed."""
     if cell.method == DENSE:
         return [cell.problem.lr.knob()]
     record = find_method(cell.method)
     rates = cell.problem.adam_lr if uses_adam(cell) else cell.problem.lr
-    return [rates.knob(), *record.knobs]
+    fixed = dict(cell.fixed)
+    return [rates.knob(), *(knob for knob in record.knobs if knob.name not in fixed)]
 
 
 def uses_adam(cell: Cell) -> bool:
@@ -156,7 +157,9 @@ def uses_adam(cell: Cell) -> bool:
 
 def recipe_of(cell: Cell, knobs: Mapping[str, float]) -> Recipe | None:
     """Return the recipe of a cell with its knobs turned, None for dense training."""
-    return None if cell.method == DENSE else find_method(cell.method).with_knobs(knobs)
+    if cell.method == DENSE:
+        return None
+    return find_method(cell.method).with_knobs(dict(cell.fixed) | dict(knobs))
 
 
 def _describe(recipe: Recipe | None) -> str:

@@ -45,7 +45,7 @@ class Records:
                 "trial": run.trial,
                 "seed": run.seed,
                 "lr": run.lr,
-                "knobs": dict(run.knobs),
+                "knobs": dict(run.cell.fixed) | dict(run.knobs),
                 "digest": run.digest,
             }
             | results[run.digest]

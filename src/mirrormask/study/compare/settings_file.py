@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from mirrormask.errors import ArgumentError, DataError, MissingExtraError
 from mirrormask.names import unknown_name
 from mirrormask.study.compare.problem import Problem, RateRange
-from mirrormask.study.compare.settings import CompareSettings
+from mirrormask.study.compare.settings import CompareSettings, Override
 
 
 def read_settings(path: Path) -> CompareSettings:
@@ -70,7 +70,33 @@ def from_mapping(content: Any) -> CompareSettings:
     ):
         if name in entries:
             entries[name] = _several(name, entries[name], kind)
+    if "overrides" in entries:
+        found = _mapping("overrides", entries["overrides"])
+        entries["overrides"] = tuple(_override(name, own) for name, own in found.items())
+    if "ours" in entries:
+        notes = _mapping("ours", entries["ours"])
+        entries["ours"] = tuple((str(k), _value(str(k), note, str)) for k, note in notes.items())
     return CompareSettings(**_typed(entries, CompareSettings))
+
+
+def _override(method: Any, content: Any) -> Override:
+    own = dict(_mapping(f"overrides of {method}", content))
+    entries = _entries(own | {"method": method}, Override, "An override")
+    if "knobs" in entries:
+        knobs = _mapping("knobs", entries["knobs"])
+        entries["knobs"] = tuple((str(k), _value(str(k), v, float)) for k, v in knobs.items())
+    if "sparsities" in entries:
+        entries["sparsities"] = _several("sparsities", entries["sparsities"], float)
+    if "lr" in entries:
+        rates = _entries(entries["lr"], RateRange, "lr")
+        entries["lr"] = RateRange(**_typed(rates, RateRange))
+    return Override(**_typed(entries, Override))
+
+
+def _mapping(name: str, content: Any) -> Mapping[Any, Any]:
+    if not isinstance(content, Mapping):
+        raise ArgumentError(f"{name}={content!r} is no mapping: write entries as 'name: value'.")
+    return content
 
 
 def _problem(content: Any) -> Problem:
@@ -79,6 +105,8 @@ def _problem(content: Any) -> Problem:
         if name in entries:
             rates = _entries(entries[name], RateRange, name)
             entries[name] = RateRange(**_typed(rates, RateRange))
+    if "drops" in entries:
+        entries["drops"] = _several("drops", entries["drops"], float)
     return Problem(**_typed(entries, Problem))
 
 
@@ -99,14 +127,19 @@ def _entries(content: Any, cls: type, what: str) -> dict[str, Any]:
 def _typed(entries: Mapping[str, Any], cls: type) -> dict[str, Any]:
     hints = get_type_hints(cls)
     plain = {str: str, int: int, float: float, bool: bool}
-    return {
-        name: _value(name, value, plain[hints[name]]) if hints[name] in plain else value
-        for name, value in entries.items()
-    }
+    optional = {kind | None: kind for kind in (str, int, float)}
+    typed = dict(entries)
+    for name, value in entries.items():
+        kind = plain.get(hints[name])
+        if kind is None and value is not None:
+            kind = optional.get(hints[name])
+        if kind is not None:
+            typed[name] = _value(name, value, kind)
+    return typed
 
 
 def _several(name: str, value: Any, kind: type) -> tuple[Any, ...]:
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         raise ArgumentError(f"{name}={value!r} is no list: write it as [first, second].")
     return tuple(_value(name, part, kind) for part in value)
 

@@ -22,6 +22,7 @@ from mirrormask.names import unknown_name
 from mirrormask.study.augment import crop_and_flip, nudge_and_flip
 from mirrormask.study.batches import Augment
 from mirrormask.study.cifar import read_cifar10_jpeg
+from mirrormask.study.cifar_batches import read_cifar10, read_cifar100
 from mirrormask.study.digits import read_digits
 from mirrormask.study.download import cache_folder
 from mirrormask.study.fashion import read_subset, read_whole
@@ -126,6 +127,16 @@ DATASETS: Mapping[str, DatasetRecord] = MappingProxyType(
         "cifar10-jpeg": DatasetRecord(
             summary="CIFAR-10 (JPEG), 50,000 + 10,000 colour images of 32x32, from a local archive",
             read=read_cifar10_jpeg,
+            augment=crop_and_flip,
+        ),
+        "cifar10": DatasetRecord(
+            summary="CIFAR-10, 50,000 + 10,000, from its authors' pickled batches or archive",
+            read=lambda root, cache: read_cifar10(root),
+            augment=crop_and_flip,
+        ),
+        "cifar100": DatasetRecord(
+            summary="CIFAR-100, 50,000 + 10,000, from its authors' pickled batches or archive",
+            read=lambda root, cache: read_cifar100(root),
             augment=crop_and_flip,
         ),
         "digits": DatasetRecord(

@@ -20,6 +20,8 @@ from mirrormask.errors import ArgumentError
 from mirrormask.names import unknown_name
 from mirrormask.study.data import DATASETS, Dataset, Kind
 from mirrormask.study.resnet import ResNet20
+from mirrormask.study.resnet18 import ResNet18
+from mirrormask.study.resnet50 import ResNet50
 from mirrormask.study.transformer import Transformer
 
 
@@ -237,6 +239,15 @@ MODELS: Mapping[str, ModelRecord] = MappingProxyType(
         "resnet20": ModelRecord(
             summary="ResNet-20 (He et al. 2016), projection shortcuts, 272k parameters",
             make=lambda channels, size, classes: ResNet20(channels, classes),
+        ),
+        "resnet18-cifar": ModelRecord(
+            summary="ResNet-18 with a stem for small images, 11.2M parameters",
+            make=lambda channels, size, classes: ResNet18(channels, classes),
+        ),
+        "resnet50": ModelRecord(
+            summary="ResNet-50 for ImageNet, 25.6M parameters, torchvision's names of weights",
+            make=lambda channels, size, classes: ResNet50(channels, classes),
+            smallest_image=32,
         ),
     }
 )

@@ -118,7 +118,7 @@ def test_methods_of_a_plugin_and_what_breaks(
         assert len(broken) == 3
         assert {record["method"] for record in broken} == {"unlucky"}
         assert "RuntimeError: a mistake (mine.py:10)" in broken[0]["error"]
-        assert "3 runs failed" in printed
+        assert "3 runs crashed" in printed
         assert "--redo unlucky" in printed
         page = (out / "report.html").read_text()
         assert "RuntimeError: a mistake" in page

@@ -126,11 +126,17 @@ def test_diverged_runs_count_as_guessing_and_broken_ones_nowhere() -> None:
         assert one.entries[method, 0.9].accuracy is None
         assert one.entries[method, 0.9].by_seed == {}
     assert one.winners[0.9].tied == ()
-    assert [(f.method, f.reason) for f in found.failed] == [
-        ("pilot", "diverged: why"),
-        ("gmp", "crashed: why"),
-        ("l1", "refused: why"),
+    assert [(f.method, f.outcome, f.reason) for f in found.failed] == [
+        ("pilot", "diverged", "why"),
+        ("gmp", "crashed", "why"),
+        ("l1", "refused", "why"),
     ]
+
+
+def test_lucky_first_seed_wins_nothing_while_a_study_runs() -> None:
+    found = summarise(records(*FULL, *several("l1", 0.9, [0.99, 0.98])))
+    assert found.problems[0].winners[0.9].name == "gmp"
+    assert found.problems[0].entries["l1", 0.9].accuracy is not None
 
 
 @pytest.mark.parametrize(

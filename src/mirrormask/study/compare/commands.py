@@ -107,11 +107,12 @@ def compare(
     summary = write_page(out / PAGE, records)
     for table in winners_tables(summary):
         console.print(table)
-    if summary.failed:
-        methods_failed = ",".join(sorted({failure.method for failure in summary.failed}))
+    crashed = [failure for failure in summary.failed if failure.outcome == "crashed"]
+    if crashed:
+        broken = ",".join(sorted({failure.method for failure in crashed}))
         console.print(
-            f"{len(summary.failed)} runs failed, for reasons that the page tells; once mended, "
-            f"they are done again with: --redo {methods_failed}"
+            f"{len(crashed)} runs crashed, for reasons that the page tells. Once mended, do them "
+            f"again with: --redo {broken}"
         )
     console.print(
         f"{verdict(summary)}\n{len(records.runs)} of {records.planned} runs: {out / RUNS}\n"

@@ -117,10 +117,11 @@ def against_flops(problem: ProblemSummary, reference: str) -> str:
             )
         _dense(axes, problem, label=False)
         axes.set_xlim(0, 1.08 * max([1.0, *(entry.flops for entry in entries)]))
-        top = max([_percent(entry) for entry in entries], default=100.0)
+        values = [_percent(entry) for entry in entries] or [100.0]
         dense = problem.dense.accuracy if problem.dense else None
-        above = max(top, 100 * dense.mean if dense else 0.0)
-        axes.set_ylim(max(0.0, top - 10.0), above + 1.5)
+        top = max(*values, 100 * dense.mean if dense else 0.0)
+        low = max(min(median(values) - 2.0, max(values) - 3.0), max(values) - 12.0)
+        axes.set_ylim(low, top + 0.1 * (top - low))
         axes.set_title(f"{100 * sparsity:g} % zeros", fontsize=9, loc="left")
         axes.tick_params(labelsize=8)
     for axes in flat[len(problem.sparsities) :]:

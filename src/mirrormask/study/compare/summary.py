@@ -68,7 +68,7 @@ class ProblemSummary:
         methods: In the order of the settings, without dense training; only those with a result.
         dense: Dense training, None while it has no result.
         entries: By method and sparsity.
-        winners: By sparsity.
+        winners: By sparsity, among those that have most seeds.
         differences: To the reference, by sparsity and method.
     """
 
@@ -98,11 +98,13 @@ class Failure:
     Attributes:
         run: Its key.
         method: Its method.
+        outcome: ``"diverged"``, ``"refused"`` or ``"crashed"``.
         reason: What happened.
     """
 
     run: str
     method: str
+    outcome: str
     reason: str
 
 
@@ -146,7 +148,12 @@ def summarise(records: Records) -> Summary:
         ranks=mean_ranks(points),
         points=len(points),
         failed=tuple(
-            Failure(run=run["run"], method=run["method"], reason=_reason(run))
+            Failure(
+                run=run["run"],
+                method=run["method"],
+                outcome=run["outcome"],
+                reason=run["error"],
+            )
             for run in records.runs
             if run["outcome"] != "finished"
         ),
@@ -154,10 +161,6 @@ def summarise(records: Records) -> Summary:
             sorted({", ".join(f"{k} {v}" for k, v in _versions(run).items()) for run in final})
         ),
     )
-
-
-def _reason(run: Mapping[str, Any]) -> str:
-    return f"{run['outcome']}: {run['error']}"
 
 
 def _versions(run: Mapping[str, Any]) -> Mapping[str, str]:
@@ -194,8 +197,11 @@ def _problem(
             for method in methods
             if (method, sparsity) in entries and entries[method, sparsity].by_seed
         }
-        if values:
-            winners[sparsity] = winner(values)
+        # While a study runs, a lucky first seed must not beat a mean over all.
+        most = max(map(len, values.values()), default=0)
+        whole = {method: found for method, found in values.items() if len(found) == most}
+        if whole:
+            winners[sparsity] = winner(whole)
         if reference in values:
             differences[sparsity] = differences_to(reference, values)
     return ProblemSummary(

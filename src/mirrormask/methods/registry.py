@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from mirrormask.errors import ArgumentError
 from mirrormask.methods import (
+    bregman,
     cycles,
     dynamics,
     factorised,
@@ -16,6 +17,7 @@ from mirrormask.methods import (
     pilot,
     regrowth,
     structured,
+    thresholds,
 )
 from mirrormask.methods.record import Method
 from mirrormask.names import unknown_name
@@ -24,7 +26,18 @@ from mirrormask.optimizer import Recipe
 ENTRY_POINTS = "mirrormask.methods"
 """Group of entry points: installed packages name modules there that call :func:`register`."""
 
-_FAMILIES = (pilot, lasso, magnitude, regrowth, cycles, factorised, dynamics, structured)
+_FAMILIES = (
+    pilot,
+    lasso,
+    magnitude,
+    regrowth,
+    cycles,
+    factorised,
+    dynamics,
+    thresholds,
+    bregman,
+    structured,
+)
 _records: dict[str, Method] = {}
 
 METHODS: Mapping[str, Method] = MappingProxyType(_records)

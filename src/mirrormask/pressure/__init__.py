@@ -9,4 +9,5 @@ from mirrormask.pressure.base import Pressure as Pressure
 from mirrormask.pressure.base import PressureState as PressureState
 from mirrormask.pressure.base import TrainingSignal as TrainingSignal
 from mirrormask.pressure.seek import SeekTarget as SeekTarget
+from mirrormask.pressure.sparsity_controller import SparsityController as SparsityController
 from mirrormask.pressure.strength import Strength as Strength

@@ -102,6 +102,7 @@ class DatasetRecord:
         kind: What it consists of.
         takes_root: Whether ``root`` means anything to the reader.
         augment: What training runs do to its batches, if anything.
+        streamed: Whether it is decoded while it is used (comparisons do so) and never loaded.
     """
 
     summary: str
@@ -109,6 +110,14 @@ class DatasetRecord:
     kind: Kind = "images"
     takes_root: bool = True
     augment: Augment | None = None
+    streamed: bool = False
+
+
+def _not_loaded(root: Path | None, cache: Path) -> RawImages:
+    raise ArgumentError(
+        "Images in folders are decoded while they are used and never loaded whole, which only "
+        "'mirrormask compare' does: train with that, or choose other data."
+    )
 
 
 DATASETS: Mapping[str, DatasetRecord] = MappingProxyType(
@@ -138,6 +147,11 @@ DATASETS: Mapping[str, DatasetRecord] = MappingProxyType(
             summary="CIFAR-100, 50,000 + 10,000, from its authors' pickled batches or archive",
             read=lambda root, cache: read_cifar100(root),
             augment=crop_and_flip,
+        ),
+        "image-folder": DatasetRecord(
+            summary="JPEG or PNG files in train/CLASS and val/CLASS, such as ImageNet's; streamed",
+            read=_not_loaded,
+            streamed=True,
         ),
         "digits": DatasetRecord(
             summary="scikit-learn's digits, 1,437 + 360 grey images of 8x8",

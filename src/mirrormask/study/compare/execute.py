@@ -14,15 +14,15 @@ from torch.optim import SGD, AdamW, Optimizer
 
 import mirrormask as mm
 from mirrormask.errors import ArgumentError, NonFiniteError, OptimizerError
-from mirrormask.study.batches import Batches
 from mirrormask.study.compare.equal_flops import equal_flops_epochs
 from mirrormask.study.compare.memory import PeakMemory
 from mirrormask.study.compare.plan import Result, Run, recipe_of, uses_adam
-from mirrormask.study.compare.problem import Problem
 from mirrormask.study.compare.settings import CompareSettings
-from mirrormask.study.data import DATASETS, Dataset, Split, load
-from mirrormask.study.fit import FitResult, evaluate, fit
-from mirrormask.study.models import build_for
+from mirrormask.study.compare.supply import Data, judge, limited, training_batches
+from mirrormask.study.data import DATASETS, load
+from mirrormask.study.fit import FitResult, fit
+from mirrormask.study.image_folder import load_image_folder
+from mirrormask.study.models import build
 from mirrormask.study.order import stream_seed
 from mirrormask.study.training_flops import ForwardFlops
 
@@ -39,16 +39,25 @@ def executor(settings: CompareSettings, folder: Path | None) -> Execute:
     torch.set_num_threads(settings.threads)
 
     @cache
-    def data_of(problem: Problem) -> Dataset:
-        return load(problem.data, root=problem.data_root, validation=settings.validation)
+    def data_of(name: str, root: str | None) -> Data:
+        return load_data(name, root, settings.validation)
 
     def execute(run: Run) -> Result:
-        return _execute(settings, run, data_of(run.cell.problem), folder)
+        problem = run.cell.problem
+        data = limited(data_of(problem.data, problem.data_root), problem.images)
+        return _execute(settings, run, data, folder)
 
     return execute
 
 
-def _execute(settings: CompareSettings, run: Run, data: Dataset, folder: Path | None) -> Result:
+def load_data(name: str, root: str | None, validation: float) -> Data:
+    """Load a data set by name, or list its files if it is one that is streamed."""
+    if DATASETS[name].streamed:
+        return load_image_folder(root, validation=validation)
+    return load(name, root=root, validation=validation)
+
+
+def _execute(settings: CompareSettings, run: Run, data: Data, folder: Path | None) -> Result:
     result: Result = {
         "outcome": "finished",
         "error": None,
@@ -65,8 +74,7 @@ def _execute(settings: CompareSettings, run: Run, data: Dataset, folder: Path | 
         return result | {"outcome": "diverged", "error": str(error)}
     except (ArgumentError, OptimizerError) as error:
         return result | {"outcome": "refused", "error": str(error)}
-    judged = data.validation if run.phase == "tuning" else data.test
-    accuracy, loss = evaluate(model, _on(judged, settings.device))
+    accuracy, loss = judge(model, data, run.phase, settings.device)
     report = fitted.report
     targets = [target.parameter for target in mm.selection.select(model)]
     return result | {
@@ -86,24 +94,23 @@ def _execute(settings: CompareSettings, run: Run, data: Dataset, folder: Path | 
 
 
 def _train(
-    settings: CompareSettings, run: Run, data: Dataset, folder: Path | None
+    settings: CompareSettings, run: Run, data: Data, folder: Path | None
 ) -> tuple[nn.Module, int, FitResult]:
     problem = run.cell.problem
     torch.manual_seed(run.seed)
-    model = build_for(problem.model, data).to(settings.device)
+    model = build(
+        problem.model,
+        in_channels=data.in_channels,
+        image_size=data.image_size,
+        num_classes=data.num_classes,
+    ).to(settings.device)
     # Paired: the first weights and what training draws are those of every method at this seed.
     torch.manual_seed(stream_seed(run.seed))
-    train = _on(data.train, settings.device)
-    batches = Batches(
-        *train,
-        batch_size=problem.batch_size,
-        seed=run.seed,
-        augment=DATASETS[problem.data].augment if problem.augment else None,
-    )
+    batches = training_batches(data, problem, run.seed, settings.device)
     recipe = recipe_of(run.cell, run.knobs)
     epochs = problem.epochs
     if settings.budget == "flops" and recipe is not None:
-        share = ForwardFlops.of(model, train.images).share
+        share = ForwardFlops.of(model, batches.example).share
         epochs = equal_flops_epochs(recipe, run.cell.sparsity, epochs, share)
     optimizer = _optimizer(run, model)
     if recipe is not None:
@@ -116,7 +123,16 @@ def _train(
             seed=run.seed,
         )
     checkpoint = None if folder is None else folder / f"{run.digest}.checkpoint"
-    return model, epochs, fit(model, batches, optimizer, epochs=epochs, checkpoint=checkpoint)
+    fitted = fit(
+        model,
+        batches,
+        optimizer,
+        epochs=epochs,
+        checkpoint=checkpoint,
+        rates=problem.rates(len(batches)),
+        label_smoothing=problem.label_smoothing,
+    )
+    return model, epochs, fitted
 
 
 def _optimizer(run: Run, model: nn.Module) -> Optimizer:
@@ -132,10 +148,6 @@ def _optimizer(run: Run, model: nn.Module) -> Optimizer:
     if problem.optimizer == "adamw" or uses_adam(run.cell):
         return AdamW(groups, lr=run.lr)
     return SGD(groups, lr=run.lr, momentum=problem.momentum)
-
-
-def _on(split: Split, device: str) -> Split:
-    return Split(split.images.to(device), split.labels.to(device))
 
 
 @cache

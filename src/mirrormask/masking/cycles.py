@@ -75,7 +75,10 @@ class Cycles(Masking):
 
     def rewind_after(self, step: int, steps: int) -> Rewind | None:
         """Return what starts again where a phase ends, but for the last."""
-        return None if self.cut_after(step, steps, 0.5) is None else self.rewind
+        # In a run of very few steps a cut may fall on the last one; no training would follow.
+        if step == steps or self.cut_after(step, steps, 0.5) is None:
+            return None
+        return self.rewind
 
     def _begin(self, number: int, steps: int) -> int:
         return round(number * steps / (self.cycles + 1))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mirrormask.errors import ArgumentError
-from mirrormask.masking.budget import Scope
+from mirrormask.masking.budget import Scope, zeros_asked
 from mirrormask.masking.exact import keep_at
 from mirrormask.masking.groups import refuse_vectors
 from mirrormask.masking.pattern import Pattern
@@ -59,10 +59,12 @@ class NofM(Pattern):
 
     def check(self, shapes: Mapping[str, Sequence[int]], sparsity: float) -> None:
         """Refuse other targets, and input dimensions that are no multiple of ``m``."""
-        if not math.isclose(sparsity, self.sparsity, abs_tol=1e-6):
+        total = sum(math.prod(shape) for shape in shapes.values())
+        # By the count: one zero too many or too few already breaks a group.
+        if zeros_asked(sparsity, total) != zeros_asked(self.sparsity, total):
             raise ArgumentError(
                 f"sparsity={sparsity} is not that of {self.n} of {self.m}: ask for "
-                f"{self.sparsity:g}, or for another n and m."
+                f"{self.sparsity}, or for another n and m."
             )
         refuse_vectors(f"{self.n} of {self.m}", shapes)
         for name, shape in shapes.items():

@@ -29,6 +29,9 @@ def compare(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model of the only problem.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of every run.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Training images of every run, evenly from all classes.")
+    ] = None,
     methods: Annotated[
         str | None, typer.Option(help="Such as pilot,gmp; see: mirrormask methods.")
     ] = None,
@@ -56,6 +59,9 @@ def compare(
     patience: Annotated[
         float, typer.Option(help="Seconds without a sign of life until a run is taken over.")
     ] = 40.0,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Print what the comparison will cost, and end.")
+    ] = False,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Draw the page anew from runs.json in --out.")
     ] = False,
@@ -69,6 +75,7 @@ def compare(
         console = Console(width=140)  # a log has no width of its own
     from mirrormask.study.compare.compare import Place
     from mirrormask.study.compare.compare import compare as run_comparison
+    from mirrormask.study.compare.cost import print_plan
     from mirrormask.study.compare.options import chosen_settings
     from mirrormask.study.compare.page import PAGE, verdict, write_page
     from mirrormask.study.compare.plugin import load_plugin
@@ -86,6 +93,7 @@ def compare(
             "data_root": data_root,
             "model": model,
             "epochs": epochs,
+            "images": images,
             "methods": methods,
             "sparsities": sparsities,
             "trials": trials,
@@ -94,6 +102,10 @@ def compare(
             "device": device,
         }
         chosen = chosen_settings(settings, recipe, options)
+        if recipe is not None or plan_only:
+            print_plan(chosen, console, begins=not plan_only)
+        if plan_only:
+            return
         place = Place(
             folder=out,
             storage=storage,

@@ -28,11 +28,22 @@ def equal_flops_epochs(recipe: Recipe, sparsity: float, epochs: int, share: floa
         >>> equal_flops_epochs(half, 0.8, epochs=12, share=1.0)
         20
     """
+    cost = 1.0 - share * mean_sparsity(recipe, sparsity)
+    return min(MOST * epochs, max(1, round(epochs / cost)))
+
+
+def mean_sparsity(recipe: Recipe, sparsity: float) -> float:
+    """Return the sparsity in force by a method's timetable, averaged over a run.
+
+    Example:
+        >>> from mirrormask.masking import ProjectAndFreeze
+        >>> round(mean_sparsity(Recipe(masking=ProjectAndFreeze(at=0.5)), 0.8), 3)
+        0.4
+    """
     steps = 1000  # a timetable is a function of the finished fraction
     in_force, total = 0.0, 0.0
     for step in range(steps):
         cut = recipe.masking.cut_after(step, steps, sparsity)
         in_force = in_force if cut is None else cut
         total += in_force
-    cost = 1.0 - share * total / steps
-    return min(MOST * epochs, max(1, round(epochs / cost)))
+    return total / steps

@@ -15,7 +15,7 @@ from mirrormask.study.compare.settings import CompareSettings
 from mirrormask.study.compare.settings_file import read_settings
 from mirrormask.study.data import DEFAULT
 
-_PROBLEM = ("data", "model", "data_root", "epochs")
+_PROBLEM = ("data", "model", "data_root", "epochs", "images")
 _PLAIN = ("trials", "budget", "device")
 
 
@@ -77,7 +77,7 @@ def _with_options(settings: CompareSettings, given: Mapping[str, Any]) -> Compar
     changes: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
     about_problem = {name: given[name] for name in _PROBLEM if name in given}
     if about_problem:
-        if len(settings.problems) > 1 and about_problem.keys() - {"epochs"}:
+        if len(settings.problems) > 1 and about_problem.keys() - {"epochs", "images"}:
             raise ArgumentError(
                 f"The settings have {len(settings.problems)} problems, so --"
                 f"{min(about_problem).replace('_', '-')} could mean any: edit the file instead."
@@ -85,6 +85,14 @@ def _with_options(settings: CompareSettings, given: Mapping[str, Any]) -> Compar
         changes["problems"] = tuple(replace(p, **about_problem) for p in settings.problems)
     if "methods" in given:
         changes["methods"] = tuple(given["methods"].split(","))
+    # What is typed holds for all methods, whatever the file says of single ones.
+    every: dict[str, Any] = {"epochs": None} if "epochs" in given else {}
+    every |= {"sparsities": ()} if "sparsities" in given else {}
+    changes["overrides"] = tuple(
+        replace(override, **every)
+        for override in settings.overrides
+        if override.method in changes.get("methods", settings.methods)
+    )
     if "sparsities" in given:
         changes["sparsities"] = tuple(_number(part) for part in given["sparsities"].split(","))
     if "seeds" in given:

@@ -18,9 +18,9 @@ RECORDS = (
         knobs=(
             Knob(
                 name="strength",
-                default=3e-3,
-                low=3e-4,
-                high=2e-2,
+                default=2e-2,
+                low=2e-3,
+                high=1e-1,
                 summary="half the weight decay of weights and thresholds",
             ),
         ),
@@ -37,13 +37,13 @@ RECORDS = (
             Knob(
                 name="strength",
                 default=1e-4,
-                low=1e-6,
-                high=1e-2,
+                low=1e-5,
+                high=1e-3,
                 summary="half the weight of the L1 penalty on the gates",
             ),
             Knob(
                 name="initial",
-                default=0.0,
+                default=-0.1,
                 low=-0.3,
                 high=0.3,
                 log=False,

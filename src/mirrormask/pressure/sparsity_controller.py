@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mirrormask.errors import ArgumentError
-from mirrormask.pressure.base import Clock, Pressure, PressureState
+from mirrormask.pressure.base import Clock, Pressure, PressureState, check_fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class SparsityController(Pressure):
         damping: Factor of the gain for each time the target is passed, in (0, 1].
         ramp: Part of the run in [0, 1] over which the target itself rises, by a cubic from 0;
             at 0 it stands from the start.
+        until: Part of the run after which the strength stays as it is, in (0, 1].
         reach: Bound on the strength as a multiple and as a part of its first value, at least 1.
 
     Raises:
@@ -50,6 +51,7 @@ class SparsityController(Pressure):
     every: int = 50
     damping: float = 0.95
     ramp: float = 0.0
+    until: float = 1.0
     reach: float = 1e4
 
     def __post_init__(self) -> None:
@@ -63,6 +65,7 @@ class SparsityController(Pressure):
             raise ArgumentError(f"damping={self.damping} is no factor: use a number in (0, 1].")
         if not 0 <= self.ramp <= 1:
             raise ArgumentError(f"ramp={self.ramp} is no part of the run: use a number in [0, 1].")
+        check_fraction("until", self.until)
         if not (math.isfinite(self.reach) and self.reach >= 1):
             raise ArgumentError(f"reach={self.reach} leaves no room: use a number >= 1.")
 
@@ -75,8 +78,8 @@ class SparsityController(Pressure):
         return state["alpha"]
 
     def measures_at(self, clock: Clock) -> bool:
-        """Return True at every ``every``-th step."""
-        return clock.step % self.every == 0
+        """Return True at every ``every``-th step up to ``until``."""
+        return clock.step % self.every == 0 and clock.before(self.until)
 
     def measure(self, distances: Sequence[Tensor], sparsity: float) -> Tensor:
         """Return the fraction of zeros, and the target."""

@@ -184,6 +184,24 @@ def test_sequences_train() -> None:
     assert evaluate(model, Split(symbols, (symbols + 1) % 5))[0] == 1.0
 
 
+def test_rates_and_smoothing_that_are_asked_for() -> None:
+    ours, plain = network(), network()
+    fit(ours, batches(), sgd(ours), epochs=1, rates=lambda step, steps: 1 / (steps + step),
+        label_smoothing=0.3)  # fmt: skip
+    optimizer = sgd(plain)
+    loader = batches()
+    for step, (images, labels) in enumerate(loader):
+        optimizer.param_groups[0]["lr"] = 0.1 / (len(loader) + step)
+        # Of each label 0.7 stays, and 0.3 is spread over the three classes.
+        target = 0.7 * F.one_hot(labels, 3) + 0.1
+        loss = -(target * F.log_softmax(plain(images), 1)).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for one, other in zip(weights(ours), weights(plain), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_flops_of_masked_weights_are_not_counted() -> None:
     model = network()
     forward = ForwardFlops.of(model, points().images)

@@ -151,11 +151,10 @@ class SparseOptimizer(Optimizer):
 
     def observe(self, train_accuracy: float) -> None:
         """Report the training accuracy of an epoch to a pressure that asks for it (Algorithm 1)."""
-        if self.steps_done == 0:
-            first, length = 0, self.steps
-        else:
-            first, length = self.recipe.masking.phase(self.steps_done - 1, self.steps)
+        first, length = self._phase()
         done = self.steps_done - first
+        if first > 0 and done == 0:
+            return  # an epoch of the phase before, and the pressure has started again
         signal = TrainingSignal(accuracy=train_accuracy, l1=float(self.l1()), step=done)
         self.pressure_state = self.recipe.pressure.observe(self.pressure_state, signal, length)
 

@@ -104,6 +104,9 @@ def test_a_cifar_recipe_runs_whole_and_prints_its_cost_first(name, roots, tmp_pa
     count = 1 + len(methods.split(","))
     assert f"│ all │ │ {count} │ {2 * count} │ {24 * count} │" in table
     assert "What the paper leaves open" in printed
+    page = (out / "report.html").read_text()
+    assert "What the paper leaves open" in page
+    assert dict(read_recipe(name).ours)["rewinding"] in page
     check(Records.read(out / RUNS), count)
 
 

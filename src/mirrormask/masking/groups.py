@@ -72,6 +72,9 @@ class Groups(Pattern):
 class Rows(Groups):
     """Groups are rows of a matrix, output channels of a convolution.
 
+    The rows of the last layer are the outputs of the net: at high sparsities classes go, unless
+    that layer is left out with ``exclude``.
+
     Example:
         >>> x = torch.tensor([[1.0, 9.0], [2.0, 3.0], [7.0, 7.0]])
         >>> Rows().keep([x], 1 / 3, "global")[0].tolist()

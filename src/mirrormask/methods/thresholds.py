@@ -43,7 +43,7 @@ RECORDS = (
             ),
             Knob(
                 name="initial",
-                default=-0.1,
+                default=0.0,
                 low=-0.3,
                 high=0.3,
                 log=False,

@@ -149,7 +149,8 @@ def test_workers_side_by_side_do_each_run_once(url: str) -> None:
         return made_up(run)
 
     def run_worker() -> None:
-        work(Plan(chosen), Queue(open_storage(url), "t", QUICK), slow)
+        # Patient: on a busy machine a quick pulse misses beats, and a takeover repeats a run.
+        work(Plan(chosen), Queue(open_storage(url), "t", Pulse(beat=0.5, patience=60)), slow)
 
     threads = [threading.Thread(target=run_worker) for _ in range(3)]
     for thread in threads:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ from mirrormask.errors import ArgumentError, CheckpointError, OutputError
 from mirrormask.study.compare.plan import LR, Result, Run, tuned_knobs
 from mirrormask.study.compare.settings import CompareSettings
 
-DIGEST, KEY, BEAT, RESULT = "digest", "run", "beat", "result"
+DIGEST, KEY, BEAT, RESULT, OWNER = "digest", "run", "beat", "result", "owner"
 _T = TypeVar("_T")
 
 
@@ -78,6 +79,7 @@ class Queue:
             )
         )
         self._id = storage.get_study_id_from_name(name)
+        self._owner = uuid.uuid4().hex
         self._seen: dict[int, tuple[Any, float]] = {}
         self.results: dict[str, Result] = {}
         self.running: set[str] = set()
@@ -142,16 +144,32 @@ class Queue:
                 _parameter(run, knob.name): FloatDistribution(knob.low, knob.high, log=knob.log)
                 for knob in tuned_knobs(run.cell)
             },
-            user_attrs={DIGEST: run.digest, KEY: run.key},
+            user_attrs={DIGEST: run.digest, KEY: run.key, OWNER: self._owner},
         )
         trial_id = self.storage.create_new_trial(self._id, template_trial=template)
+        if not self._is_first(run, trial_id):
+            _end(self.storage, trial_id, TrialState.FAIL)
+            return None
+        return Claim(self.storage, trial_id, self.pulse)
+
+    def give_back(self) -> None:
+        """Fail all claims that this object made and that are still open.
+
+        An interruption may fall between a claim's entry in the storage and the context that would
+        give it back.
+        """
+        for trial in self.storage.get_all_trials(self._id, deepcopy=False):
+            if trial.state == TrialState.RUNNING and trial.user_attrs.get(OWNER) == self._owner:
+                _end(self.storage, trial._trial_id, TrialState.FAIL)
+
+    def _is_first(self, run: Run, trial_id: int) -> bool:
+        """Return whether no result and no earlier claim has this digest."""
         for trial in self.storage.get_all_trials(self._id, deepcopy=False):
             if trial.user_attrs.get(DIGEST) != run.digest or trial.state == TrialState.FAIL:
                 continue
             if trial.state == TrialState.COMPLETE or trial._trial_id < trial_id:
-                _end(self.storage, trial_id, TrialState.FAIL)
-                return None
-        return Claim(self.storage, trial_id, self.pulse)
+                return False
+        return True
 
     def _is_dead(self, trial: FrozenTrial, now: float) -> bool:
         beat = trial.user_attrs.get(BEAT)

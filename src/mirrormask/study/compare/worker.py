@@ -31,19 +31,23 @@ def work(
         execute: Does one run.
         after_each: Called after each run and, while there is nothing to do, about once a second.
     """
-    while True:
-        queue.refresh()
-        after_each()
-        runs = [run for run in plan.runs(queue.results) if run.digest not in queue.results]
-        if not runs:
-            return
-        taken = _claim_first(queue, runs)
-        if taken is None:
-            time.sleep(min(POLL, queue.pulse.beat))
-            continue
-        run, claim = taken
-        with claim:
-            claim.finish(_guarded(execute, run))
+    try:
+        while True:
+            queue.refresh()
+            after_each()
+            runs = [run for run in plan.runs(queue.results) if run.digest not in queue.results]
+            if not runs:
+                return
+            taken = _claim_first(queue, runs)
+            if taken is None:
+                time.sleep(min(POLL, queue.pulse.beat))
+                continue
+            run, claim = taken
+            with claim:
+                claim.finish(_guarded(execute, run))
+    except BaseException:
+        queue.give_back()
+        raise
 
 
 def work_in_process(
@@ -63,25 +67,24 @@ def work_in_process(
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Let a request to end (Ctrl-C or SIGTERM) raise KeyboardInterrupt, and only the first one.
+    """Let a polite request to end (SIGTERM) do what Ctrl-C does, and either of them only once.
 
-    A terminal tells all processes of a command, and their parent tells them again; the second
-    must not disturb a claim that is being given back.
+    A terminal's Ctrl-C reaches workers twice, by itself and through the command that started
+    them; the second must not interrupt the giving back of runs.
     """
+    signals = (signal.SIGINT, signal.SIGTERM)
 
     def stop(number: int, frame: object) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
+        for one in signals:
+            signal.signal(one, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    for each in before:
-        signal.signal(each, stop)
+    before = [signal.signal(one, stop) for one in signals]
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)
 
 
 def _claim_first(queue: Queue, runs: list[Run]) -> tuple[Run, Claim] | None:

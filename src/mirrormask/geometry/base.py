@@ -51,14 +51,12 @@ class Geometry(ABC):
         keeps_weight_decay: Whether the caller's own weight decay keeps its meaning; on factors
             it would be a second L1 penalty.
         reaches_zero: Whether there is a proximal L1 step: :meth:`shrink` and :meth:`distance`.
-        makes_zeros: Whether latents that are not zero may compose to an exact zero.
     """
 
     decays_through_base: ClassVar[bool]
     zero_is_fixed: ClassVar[bool]
     keeps_weight_decay: ClassVar[bool]
     reaches_zero: ClassVar[bool] = True
-    makes_zeros: ClassVar[bool] = False
 
     @abstractmethod
     def split(self, x: Tensor) -> Latents:

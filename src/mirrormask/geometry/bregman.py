@@ -52,7 +52,6 @@ class Bregman(Geometry):
     zero_is_fixed: ClassVar[bool] = False
     keeps_weight_decay: ClassVar[bool] = False
     reaches_zero: ClassVar[bool] = False
-    makes_zeros: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.level) and self.level >= 0):

@@ -59,7 +59,6 @@ class Depth(Geometry):
     zero_is_fixed: ClassVar[bool] = True
     keeps_weight_decay: ClassVar[bool] = False
     reaches_zero: ClassVar[bool] = False
-    makes_zeros: ClassVar[bool] = True  # a product of small factors may underflow
 
     def __post_init__(self) -> None:
         if self.factors < 2:

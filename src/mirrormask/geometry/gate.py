@@ -49,7 +49,6 @@ class Gate(Geometry):
     zero_is_fixed: ClassVar[bool] = False
     keeps_weight_decay: ClassVar[bool] = False
     reaches_zero: ClassVar[bool] = False
-    makes_zeros: ClassVar[bool] = True  # a shut gate underflows
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.initial):

@@ -50,7 +50,6 @@ class GroupGate(Geometry):
     zero_is_fixed: ClassVar[bool] = False
     keeps_weight_decay: ClassVar[bool] = False
     reaches_zero: ClassVar[bool] = False
-    makes_zeros: ClassVar[bool] = True  # a product of small parts may underflow
 
     def __post_init__(self) -> None:
         if self.depth < 2:

@@ -43,7 +43,6 @@ class Power(Geometry):
     zero_is_fixed: ClassVar[bool] = True
     keeps_weight_decay: ClassVar[bool] = False
     reaches_zero: ClassVar[bool] = False  # from p = 2 on, zero is infinitely far away
-    makes_zeros: ClassVar[bool] = True  # a power of a small number may underflow
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.p) and self.p > 1):

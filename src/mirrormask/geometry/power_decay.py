@@ -39,7 +39,6 @@ class PowerDecay(Euclidean):
     p: float = 1.0
 
     decays_through_base: ClassVar[bool] = False
-    makes_zeros: ClassVar[bool] = True  # repeated division takes an idle weight below any number
 
     def __post_init__(self) -> None:
         if not 0 < self.p <= 2:

@@ -46,7 +46,6 @@ class SoftThreshold(Geometry):
     zero_is_fixed: ClassVar[bool] = True
     keeps_weight_decay: ClassVar[bool] = False
     reaches_zero: ClassVar[bool] = False
-    makes_zeros: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.initial) and self.initial < 0):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from mirrormask.errors import ArgumentError
 from mirrormask.masking.policy import Masking
@@ -37,8 +36,6 @@ class ACDC(Masking):
     warmup: float = 0.1
     final: float = 0.15
     cycles: int = 4
-
-    grows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 from torch import Generator, Tensor
 
@@ -47,15 +47,10 @@ class Masking(ABC):
         scope: Where magnitudes compete: ``"global"`` over all tensors, or inside each tensor with
             ``"uniform"`` or ``"erk"`` sparsities.
         pattern: Which sets of weights may be zero.
-
-    Attributes:
-        grows: Whether cuts bring weights back at the value zero, from where they must move.
     """
 
     scope: Scope = "global"
     pattern: Pattern = field(default_factory=Unstructured)
-
-    grows: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.scope not in get_args(Scope):

@@ -6,7 +6,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,8 +37,6 @@ class Regrowth(Masking):
     fraction: float = 0.3
     updates: int = 20
     until: float = 0.75
-
-    grows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,9 +24,6 @@ class StaticRandom(Masking):
     """
 
     scope: Scope = "erk"
-
-    # A random mask keeps weights that are zero as readily as others.
-    grows: ClassVar[bool] = True
 
     def cut_after(self, step: int, steps: int, sparsity: float) -> float | None:
         """Return the target before training."""

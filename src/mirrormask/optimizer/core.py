@@ -184,6 +184,9 @@ class SparseOptimizer(Optimizer):
     def finalize(self, data: Iterable[Any] | None = None) -> SparsityReport:
         """Cut to the exact target, leave a plain model, and report what came out.
 
+        A weight that is kept but exactly zero, such as one that no gradient ever reached, is put
+        to the smallest live magnitude of its tensor: the zeros are those that were asked for.
+
         Args:
             data: Batches (tensors, or tuples whose first part is the input) through which
                 BatchNorm statistics are re-estimated after a cut; the first batch also counts
@@ -214,8 +217,7 @@ class SparseOptimizer(Optimizer):
         elif finish.has_batchnorm(self.model) and takes_away(weights, kept):
             finish.warn_of_stale_statistics()
         freeze(weights, kept, self.base)
-        if self.recipe.restarts_idle:
-            self._restart_idle()
+        self._restart_idle()
         self.stored = {}
         if data is not None and finish.has_batchnorm(self.model):
             finish.refresh_batchnorm(self.model, data)

@@ -177,8 +177,9 @@ class LatentWeight:
     def restart_idle(self) -> None:
         """Start kept weights that are exactly zero again, from the smallest live magnitude.
 
-        A proximal step may bring more weights to zero than the target asks for; they are few, and
-        with this the count of zeros is that of the mask.
+        Proximal steps, thresholds, products that underflow, weights revived at zero and layers that
+        started there may all leave more zeros than asked for; with this the count of zeros is that
+        of the mask.
         """
         weight = self.weight()
         cut = self.cut

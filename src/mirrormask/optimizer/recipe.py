@@ -55,12 +55,3 @@ class Recipe:
         """Return whether the latents are split anew after ``step`` steps of ``steps``."""
         first, length = self.masking.phase(step - 1, steps)
         return any(step == first + max(1, round(part * length)) for part in self.rebalance)
-
-    @property
-    def restarts_idle(self) -> bool:
-        """Whether a kept weight can come to the end as an exact zero and has to be moved off it."""
-        return (
-            self.pressure.application == "proximal"
-            or self.geometry.makes_zeros
-            or self.masking.grows
-        )

@@ -17,7 +17,7 @@ from mirrormask.pressure.base import Clock, Pressure, PressureState, check_fract
 class SparsityController(Pressure):
     """Multiply the strength by ``1 + gain`` where there are too few zeros, divide if too many.
 
-    For geometries whose weights are exact zeros now and again (``makes_zeros``): on others there
+    For geometries whose weights are exact zeros now and again: on others there
     is nothing to see, and the strength rises to its bound. A measurement is used one interval
     late. Each time that the target has been passed, from either side, the gain shrinks, so that
     the strength comes to rest.

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mirrormask.study.models import build
-from mirrormask.study.resnet18 import ResNet18
+from mirrormask.study.resnet import ResNet18
 from mirrormask.study.resnet50 import Bottleneck, ResNet50
 
 

@@ -11,19 +11,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mirrormask.geometry import Landing
-from mirrormask.optimizer import checkpoint, finish, preconditions, rewind
+from mirrormask.optimizer import checkpoint, finish, preconditions, rewind, timetable
 from mirrormask.optimizer.base_step import BaseStep
-from mirrormask.optimizer.cut import candidates_of, freeze, is_exact, mask_of, takes_away
-from mirrormask.optimizer.feedback import Feedback
+from mirrormask.optimizer.cut import freeze, mask_of, takes_away
+from mirrormask.optimizer.feedback import Feedback, measure
 from mirrormask.optimizer.latent_weight import LatentWeight
 from mirrormask.optimizer.randomness import generator_for
 from mirrormask.optimizer.recipe import Recipe
 from mirrormask.pressure import Clock, PressureState, TrainingSignal
 from mirrormask.report import SparsityReport
 from mirrormask.selection import Target
-
-SAMPLE = 1 << 16
-"""Weights, about, that a measurement looks at: their quantiles are good to a thousandth."""
 
 
 class SparseOptimizer(Optimizer):
@@ -105,13 +102,13 @@ class SparseOptimizer(Optimizer):
             # What the base kept from earlier steps belongs to the weight, not to its latents.
             if all(slot is not weight.parameter for slot in weight.slots.values()):
                 base.state.pop(weight.parameter, None)
-        self._mask()
+        timetable.follow(self)
         self.pressure_state: PressureState = recipe.pressure.start(float(self.l1()))
 
     @property
     def alpha(self) -> float:
         """Strength of the next step; at a constant value an L1 penalty of weight 2 * alpha."""
-        return self.recipe.pressure.alpha(self.pressure_state, self._clock())
+        return self.recipe.pressure.alpha(self.pressure_state, self.clock())
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -137,7 +134,7 @@ class SparseOptimizer(Optimizer):
         application = self.recipe.pressure.application
         for weight in self.weights.values():
             weight.adopt_edits()
-        self._measure()
+        measure(self)
         wanted = self.recipe.masking.needs_gradients(self.steps_done + 1, self.steps)
         penalty = 2.0 * alpha if application == "subgradient" else 0.0
         for weight in self.weights.values():
@@ -146,12 +143,12 @@ class SparseOptimizer(Optimizer):
         self._land(alpha)
         self.budget += self._base_step.budget(self._first_group(), alpha)
         self.steps_done += 1
-        self._mask()
+        timetable.follow(self)
         return loss
 
     def observe(self, train_accuracy: float) -> None:
         """Report the training accuracy of an epoch to a pressure that asks for it (Algorithm 1)."""
-        first, length = self._phase()
+        first, length = self.phase()
         done = self.steps_done - first
         if first > 0 and done == 0:
             return  # an epoch of the phase before, and the pressure has started again
@@ -205,10 +202,7 @@ class SparseOptimizer(Optimizer):
         for weight in weights:
             weight.adopt_edits()
         preconditions.check_finite((weight.name, weight.parameter) for weight in weights)
-        if is_exact(weights, self.sparsity):
-            kept = [mask_of(weight) for weight in weights]
-        else:
-            kept = self._choose(self.sparsity)
+        kept = timetable.last_masks(self)
         # All that may fail comes before the cut, so that finalize can be called again.
         flops: dict[str, int] = {}
         if data is not None:
@@ -217,7 +211,7 @@ class SparseOptimizer(Optimizer):
         elif finish.has_batchnorm(self.model) and takes_away(weights, kept):
             finish.warn_of_stale_statistics()
         freeze(weights, kept, self.base)
-        self._restart_idle()
+        self.restart_idle()
         self.stored = {}
         if data is not None and finish.has_batchnorm(self.model):
             finish.refresh_batchnorm(self.model, data)
@@ -270,15 +264,17 @@ class SparseOptimizer(Optimizer):
         """Show the base optimizer the groups that it sees inside a step, while inside."""
         return self._base_step.latent_groups(0.0)
 
-    def _clock(self) -> Clock:
-        first, length = self._phase()
+    def clock(self) -> Clock:
+        """Return where the next step is in its phase."""
+        first, length = self.phase()
         return Clock(
             step=self.steps_done - first,
             steps=length,
             rate=self._base_step.budget(self._first_group(), 1.0),
         )
 
-    def _phase(self) -> tuple[int, int]:
+    def phase(self) -> tuple[int, int]:
+        """Return first step and length of the phase that the next step is in."""
         return self.recipe.masking.phase(min(self.steps_done, self.steps - 1), self.steps)
 
     def _first_group(self) -> dict[str, Any]:
@@ -286,7 +282,7 @@ class SparseOptimizer(Optimizer):
 
     def _land(self, alpha: float) -> None:
         geometry, application = self.recipe.geometry, self.recipe.pressure.application
-        first, length = self._phase()
+        first, length = self.phase()
         done = (self.steps_done + 1 - first) / length
         for group in self.param_groups:
             spent = self._base_step.budget(group, alpha)
@@ -297,57 +293,7 @@ class SparseOptimizer(Optimizer):
                     shrinkage = 2.0 * spent if application == "proximal" else 0.0
                     self.weights[parameter].land(landing, shrinkage, done)
 
-    def _measure(self) -> None:
-        pressure = self.recipe.pressure
-        clock = self._clock()
-        if not pressure.measures_at(clock):
-            return
-        measured = self.feedback.receive()
-        if measured is not None:
-            self.pressure_state = pressure.react(self.pressure_state, measured, clock)
-        geometry, weights = self.recipe.geometry, self.weights.values()
-        stride = 1 + sum(p.numel() for p in self.weights) // SAMPLE
-        samples = [weight.sample(stride) for weight in weights]
-        if pressure.application == "proximal":
-            distances = [geometry.distance(latents) for latents in samples]
-        else:
-            distances = [geometry.compose(latents).abs() for latents in samples]
-        self.feedback.send(pressure.measure(distances, self.sparsity))
-
-    @torch.no_grad()
-    def _mask(self) -> None:
-        """Cut, store and rewind as the timetable says after the steps done so far."""
-        masking, weights = self.recipe.masking, self.weights.values()
-        done, steps = self.steps_done, self.steps
-        sparsity = masking.cut_after(done, steps, self.sparsity)
-        if sparsity is not None:
-            freeze(weights, self._choose(sparsity), self.base)
-            if sparsity == self.sparsity and self.recipe.pressure.application == "proximal":
-                self._restart_idle()
-        for weight in weights:
-            weight.dense_gradient = None
-        if masking.stores_after(done, steps):
-            self.stored = rewind.store(self.model, weights)
-        if done == 0:
-            return
-        again = masking.rewind_after(done, steps)
-        if again is not None:
-            if again == "weights":
-                rewind.go_back(self.model, weights, self.stored)
-            self.base.state.clear()
-        if self.recipe.rebalances_after(done, steps):
-            for weight in weights:
-                weight.rebalance()
-        if done < steps and self._phase()[0] == done:
-            self.pressure_state = self.recipe.pressure.start(float(self.l1()))
-            self.feedback.restore(None)
-
-    def _choose(self, sparsity: float) -> list[Tensor]:
-        candidates = candidates_of(
-            self.weights.values(), step=self.steps_done, steps=self.steps, seed=self.seed
-        )
-        return self.recipe.masking.choose(candidates, sparsity)
-
-    def _restart_idle(self) -> None:
+    def restart_idle(self) -> None:
+        """Move kept weights off an exact zero."""
         for weight in self.weights.values():
             weight.restart_idle()

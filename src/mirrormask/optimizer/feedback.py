@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from mirrormask.optimizer.core import SparseOptimizer
+
+SAMPLE = 1 << 16
+"""Weights, about, that a measurement looks at: their quantiles are good to a thousandth."""
 
 
 class Feedback:
@@ -50,3 +56,22 @@ class Feedback:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`__getstate__` returned."""
         self.restore(state["measured"])
+
+
+def measure(optimizer: SparseOptimizer) -> None:
+    """Let the pressure react to the last measurement, and take the next one if it is time."""
+    pressure = optimizer.recipe.pressure
+    clock = optimizer.clock()
+    if not pressure.measures_at(clock):
+        return
+    measured = optimizer.feedback.receive()
+    if measured is not None:
+        optimizer.pressure_state = pressure.react(optimizer.pressure_state, measured, clock)
+    geometry, weights = optimizer.recipe.geometry, optimizer.weights.values()
+    stride = 1 + sum(p.numel() for p in optimizer.weights) // SAMPLE
+    samples = [weight.sample(stride) for weight in weights]
+    if pressure.application == "proximal":
+        distances = [geometry.distance(latents) for latents in samples]
+    else:
+        distances = [geometry.compose(latents).abs() for latents in samples]
+    optimizer.feedback.send(pressure.measure(distances, optimizer.sparsity))

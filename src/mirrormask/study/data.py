@@ -27,6 +27,7 @@ from mirrormask.study.digits import read_digits
 from mirrormask.study.download import cache_folder
 from mirrormask.study.fashion import read_subset, read_whole
 from mirrormask.study.mnist1d import read_mnist1d
+from mirrormask.study.normalise import channel_moments, normalise
 from mirrormask.study.order import permutation, stratified
 from mirrormask.study.raw import RawImages
 from mirrormask.study.sequences import Sequences
@@ -251,7 +252,7 @@ def _split_images(name: str, raw: RawImages, held_out: NDArray[np.bool_]) -> Dat
     mean, std = channel_moments(raw.train_images[~held_out])
 
     def split(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:
-        return Split(_normalise(images, mean, std), torch.from_numpy(labels.copy()))
+        return Split(normalise(images, mean, std), torch.from_numpy(labels.copy()))
 
     return Dataset(
         name=name,
@@ -279,31 +280,3 @@ def _split_sequences(name: str, raw: Sequences, held_out: NDArray[np.bool_]) -> 
         mean=(),
         std=(),
     )
-
-
-def channel_moments(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of byte images [n, c, h, w], in byte units.
-
-    They are computed from counts of the 256 values, in integers, so that no order of summation
-    can change a bit. A channel without any variation gets a deviation of 1.
-
-    Example:
-        >>> channel_moments(np.array([[[[0, 2]]]], dtype=np.uint8))
-        ([1.0], [1.0])
-    """
-    means, deviations = [], []
-    levels = np.arange(256, dtype=np.int64)
-    for channel in range(images.shape[1]):
-        counts = np.bincount(images[:, channel].ravel(), minlength=256)
-        total = int(counts.sum())
-        first, second = int((counts * levels).sum()), int((counts * levels**2).sum())
-        means.append(first / total)
-        deviations.append(((total * second - first * first) / total**2) ** 0.5 or 1.0)
-    return means, deviations
-
-
-def _normalise(images: NDArray[np.uint8], mean: list[float], std: list[float]) -> Tensor:
-    shape = (1, -1, 1, 1)
-    result = torch.from_numpy(images.astype(np.float32))
-    result.sub_(torch.tensor(mean, dtype=torch.float32).view(shape))
-    return result.div_(torch.tensor(std, dtype=torch.float32).view(shape))

@@ -1,4 +1,4 @@
-"""ResNet-20 for small images, with projections where the shape changes (option B)."""
+"""Residual networks for small images, with projections where the shape changes (option B)."""
 
 from __future__ import annotations
 
@@ -41,34 +41,34 @@ class BasicBlock(nn.Module):
         return relu(self.shortcut(x) + y)
 
 
-class ResNet20(nn.Module):
-    """Twenty layers: one convolution, nine residual blocks in three stages, one linear layer.
+class ResNet(nn.Module):
+    """One 3x3 convolution, stages of residual blocks, the mean over the image, one linear layer.
 
-    Widths 16, 32, 64 (He et al. 2016, arXiv 1512.03385, section 4.2). The shortcuts are projections
-    (option B), as in the lottery-ticket line of work on sparse networks: 272,474 parameters for 3
-    channels and ten classes. Option A, without weights in the shortcuts, would have 269,722.
+    Each stage but the first halves the image. The stem neither strides nor pools, as is usual for
+    images of 32x32.
 
     Args:
         in_channels: Channels of an image.
         num_classes: Outputs.
+        widths: Channels in each stage.
+        depth: Blocks in a stage.
 
     Shape:
         [n, in_channels, h, w] → [n, num_classes], for any h and w.
-
-    Example:
-        >>> ResNet20(in_channels=3, num_classes=10)(torch.rand(2, 3, 32, 32)).shape
-        torch.Size([2, 10])
     """
 
-    def __init__(self, in_channels: int, num_classes: int) -> None:
+    def __init__(
+        self, in_channels: int, num_classes: int, *, widths: tuple[int, ...], depth: int
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(16)
+        self.conv = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(widths[0])
         blocks: list[nn.Module] = []
-        before = 16
-        for after, first_stride in ((16, 1), (32, 2), (64, 2)):
-            for stride in (first_stride, 1, 1):
-                blocks.append(BasicBlock(before, after, stride))
+        before = widths[0]
+        for stage, after in enumerate(widths):
+            for block in range(depth):
+                halves = stage > 0 and block == 0
+                blocks.append(BasicBlock(before, after, stride=2 if halves else 1))
                 before = after
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(before, num_classes)
@@ -81,3 +81,42 @@ class ResNet20(nn.Module):
         features: Tensor = self.blocks(relu(self.norm(self.conv(images))))
         scores: Tensor = self.head(features.mean(dim=(2, 3)))
         return scores
+
+
+class ResNet20(ResNet):
+    """Twenty layers: one convolution, nine residual blocks in three stages, one linear layer.
+
+    Widths 16, 32, 64 (He et al. 2016, arXiv 1512.03385, section 4.2). The shortcuts are projections
+    (option B), as in the lottery-ticket line of work on sparse networks: 272,474 parameters for 3
+    channels and ten classes. Option A, without weights in the shortcuts, would have 269,722.
+
+    Args:
+        in_channels: Channels of an image.
+        num_classes: Outputs.
+
+    Example:
+        >>> ResNet20(in_channels=3, num_classes=10)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__(in_channels, num_classes, widths=(16, 32, 64), depth=3)
+
+
+class ResNet18(ResNet):
+    """Eighteen layers: eight residual blocks in four stages, behind the stem for small images.
+
+    Widths 64 to 512 (He et al. 2016, arXiv 1512.03385, table 1): 11,220,132 parameters for 3
+    channels and 100 classes.
+
+    Args:
+        in_channels: Channels of an image.
+        num_classes: Outputs.
+
+    Example:
+        >>> ResNet18(in_channels=3, num_classes=100)(torch.rand(1, 3, 32, 32)).shape
+        torch.Size([1, 100])
+    """
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__(in_channels, num_classes, widths=(64, 128, 256, 512), depth=2)

@@ -1,0 +1,62 @@
+"""What a masking's timetable asks for after a step: cuts, rewinding, balancing anew, phases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mirrormask.optimizer import rewind
+from mirrormask.optimizer.cut import candidates_of, freeze, is_exact, mask_of
+
+if TYPE_CHECKING:
+    from mirrormask.optimizer.core import SparseOptimizer
+
+
+@torch.no_grad()
+def follow(optimizer: SparseOptimizer) -> None:
+    """Cut, store and rewind as the timetable says after the steps done so far."""
+    masking, weights = optimizer.recipe.masking, optimizer.weights.values()
+    done, steps = optimizer.steps_done, optimizer.steps
+    sparsity = masking.cut_after(done, steps, optimizer.sparsity)
+    if sparsity is not None:
+        freeze(weights, choose(optimizer, sparsity), optimizer.base)
+        if sparsity == optimizer.sparsity and optimizer.recipe.pressure.application == "proximal":
+            optimizer.restart_idle()
+    for weight in weights:
+        weight.dense_gradient = None
+    if masking.stores_after(done, steps):
+        optimizer.stored = rewind.store(optimizer.model, weights)
+    if done == 0:
+        return
+    again = masking.rewind_after(done, steps)
+    if again is not None:
+        if again == "weights":
+            rewind.go_back(optimizer.model, weights, optimizer.stored)
+        optimizer.base.state.clear()
+    if optimizer.recipe.rebalances_after(done, steps):
+        for weight in weights:
+            weight.rebalance()
+    if done < steps and optimizer.phase()[0] == done:
+        optimizer.pressure_state = optimizer.recipe.pressure.start(float(optimizer.l1()))
+        optimizer.feedback.restore(None)
+
+
+def choose(optimizer: SparseOptimizer, sparsity: float) -> list[Tensor]:
+    """Return the masks of this sparsity that the masking wants now, True where kept."""
+    candidates = candidates_of(
+        optimizer.weights.values(),
+        step=optimizer.steps_done,
+        steps=optimizer.steps,
+        seed=optimizer.seed,
+    )
+    return optimizer.recipe.masking.choose(candidates, sparsity)
+
+
+def last_masks(optimizer: SparseOptimizer) -> list[Tensor]:
+    """Return the masks of the finished model: those in force if they hit the target already."""
+    weights = optimizer.weights.values()
+    if is_exact(weights, optimizer.sparsity):
+        return [mask_of(weight) for weight in weights]
+    return choose(optimizer, optimizer.sparsity)

@@ -12,6 +12,8 @@ import mirrormask as mm
 from mirrormask.deploy.model_source import parse_sizes
 from mirrormask.errors import ArgumentError
 from mirrormask.study.compare import commands as compare
+from mirrormask.study.data import DATASETS
+from mirrormask.study.models import MODELS
 from mirrormask.study.settings import TrainSettings
 
 DEFAULTS = TrainSettings()
@@ -36,11 +38,11 @@ def methods() -> None:
 
 def train(
     context: typer.Context,
-    data: Annotated[str, typer.Option(help="Data set.")] = DEFAULTS.data,
+    data: Annotated[str, typer.Option(help=f"{', '.join(DATASETS)}.")] = DEFAULTS.data,
     data_root: Annotated[
         str | None, typer.Option(help="Folder or file of a data set that is not packaged.")
     ] = DEFAULTS.data_root,
-    model: Annotated[str, typer.Option(help="mlp, cnn, resnet20 or mlp-3x1024.")] = DEFAULTS.model,
+    model: Annotated[str, typer.Option(help=f"{', '.join(MODELS)}.")] = DEFAULTS.model,
     method: Annotated[str, typer.Option(help="See: mirrormask methods.")] = DEFAULTS.method,
     sparsity: Annotated[
         float, typer.Option(help="Fraction of zeros, in [0, 1).")

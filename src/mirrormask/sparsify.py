@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
+from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
 from mirrormask.errors import ArgumentError
 from mirrormask.methods import method as find_method
 from mirrormask.optimizer import Recipe, SparseOptimizer
+from mirrormask.optimizer.engines import unwrapped
+from mirrormask.ranks import Ranks
 from mirrormask.selection import Patterns, select
 
 
@@ -22,6 +24,7 @@ def sparsify(
     include: Patterns | None = None,
     exclude: Patterns | None = None,
     seed: int | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> SparseOptimizer:
     """Wrap an optimizer so that training ends in a model of exactly the sparsity asked for.
 
@@ -39,13 +42,18 @@ def sparsify(
             the default.
         exclude: The same, to leave dense.
         seed: Of random masks, starts and growth, where the method draws any; by default that of
-            torch's global generator, which is not advanced. Give all ranks the same.
+            torch's global generator, of that on the first rank where there are several; it is not
+            advanced.
+        process_group: Of ``torch.distributed``: the ranks that train this model together, all by
+            default. They decide as one; wrap or shard the model first.
 
     Raises:
         ArgumentError: If a number or a method name is outside its domain.
         SelectionError: If a pattern matches nothing, or a selected weight cannot be made sparse.
         OptimizerError: If the optimizer cannot carry the method.
         NonFiniteError: If a selected weight is NaN or infinite.
+        RankError: If ranks give different models, methods or numbers, or shard a weight in a way
+            that the method cannot use.
 
     Example:
         >>> import torch
@@ -78,13 +86,18 @@ def sparsify(
         )
     else:
         name, recipe = method, find_method(method).recipe
+    ranks = Ranks(process_group)
+    with ranks.refusing_together():
+        model = unwrapped(model)
+        targets = select(model, include, exclude)
     return SparseOptimizer(
         optimizer,
         model,
-        select(model, include, exclude),
+        targets,
         recipe,
         method=name,
         sparsity=sparsity,
         steps=steps,
-        seed=torch.initial_seed() if seed is None else seed,
+        seed=seed,
+        ranks=ranks,
     )

@@ -1,0 +1,49 @@
+"""Uniform random numbers for a tensor, the same ones however it is sharded."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from mirrormask.ranks.layout import Layout, is_sharded
+
+CHUNK = 1 << 16
+"""Numbers drawn at once while those of other ranks are passed over."""
+
+
+def draw(like: Tensor, generator: Generator) -> Tensor:
+    """Return a float32 draw from [0, 1) for each element, in the shape and place of ``like``.
+
+    Each rank draws the whole sequence, keeps its own part and holds no more than that.
+
+    Args:
+        like: Any tensor, plain or sharded.
+        generator: On the CPU, in the same state on all ranks; it is advanced by the whole.
+
+    Example:
+        >>> draw(torch.zeros(2, 3), Generator().manual_seed(0)).shape
+        torch.Size([2, 3])
+    """
+    if not is_sharded(like):
+        return torch.rand(like.shape, generator=generator).to(like.device)
+    layout = Layout.of(like)  # type: ignore[arg-type]
+    rows = math.prod(layout.shape[1:])
+    # Whole rows that this rank has a part of; the columns it has not are dropped at the end.
+    begin, end = (
+        (n * rows for n in (layout.starts[0], layout.starts[0] + layout.lengths[0]))
+    )
+    _pass_over(begin, generator)
+    drawn = torch.rand((layout.lengths[0], *layout.shape[1:]), generator=generator)
+    _pass_over(math.prod(layout.shape) - end, generator)
+    columns = tuple(
+        slice(start, start + length)
+        for start, length in zip(layout.starts[1:], layout.lengths[1:], strict=True)
+    )
+    return layout.wrap(drawn[(slice(None), *columns)].contiguous().to(like.device))
+
+
+def _pass_over(count: int, generator: Generator) -> None:
+    for begin in range(0, count, CHUNK):
+        torch.rand(min(CHUNK, count - begin), generator=generator)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import nn
-from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
 from mirrormask.errors import ArgumentError
@@ -12,6 +13,9 @@ from mirrormask.optimizer import Recipe, SparseOptimizer
 from mirrormask.optimizer.engines import unwrapped
 from mirrormask.ranks import Ranks
 from mirrormask.selection import Patterns, select
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def sparsify(
@@ -68,26 +72,13 @@ def sparsify(
         >>> optimizer.finalize().zeros
         90
     """
-    if isinstance(optimizer, SparseOptimizer):
-        raise ArgumentError(
-            "optimizer is wrapped by sparsify already: wrap a plain torch.optim optimizer."
-        )
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(
-            f"model is a {type(model).__name__}, not a torch.nn.Module: call sparsify(optimizer, "
-            "model, ...) in this order."
-        )
-    if isinstance(method, Recipe):
-        name, recipe = "custom", method
-    elif not isinstance(method, str):
-        raise ArgumentError(
-            f"method={method!r} is neither a name nor a Recipe: use a name such as 'pilot', or "
-            "mirrormask.Recipe(...)."
-        )
-    else:
-        name, recipe = method, find_method(method).recipe
     ranks = Ranks(process_group)
     with ranks.refusing_together():
+        _check_kinds(optimizer, model, method)
+        if isinstance(method, Recipe):
+            name, recipe = "custom", method
+        else:
+            name, recipe = method, find_method(method).recipe
         model = unwrapped(model)
         targets = select(model, include, exclude)
     return SparseOptimizer(
@@ -101,3 +92,20 @@ def sparsify(
         seed=seed,
         ranks=ranks,
     )
+
+
+def _check_kinds(optimizer: object, model: object, method: object) -> None:
+    if isinstance(optimizer, SparseOptimizer):
+        raise ArgumentError(
+            "optimizer is wrapped by sparsify already: wrap a plain torch.optim optimizer."
+        )
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(
+            f"model is a {type(model).__name__}, not a torch.nn.Module: call sparsify(optimizer, "
+            "model, ...) in this order."
+        )
+    if not isinstance(method, str | Recipe):
+        raise ArgumentError(
+            f"method={method!r} is neither a name nor a Recipe: use a name such as 'pilot', or "
+            "mirrormask.Recipe(...)."
+        )

@@ -14,8 +14,8 @@ from mirrormask.geometry import Landing
 from mirrormask.optimizer import checkpoint, finish, preconditions, rewind, timetable
 from mirrormask.optimizer.base_step import BaseStep
 from mirrormask.optimizer.cut import mask_of, restart_idle, takes_away
-from mirrormask.optimizer.feedback import Feedback, measure
 from mirrormask.optimizer.engines import Registered, check_engine, reshard
+from mirrormask.optimizer.feedback import Feedback, measure
 from mirrormask.optimizer.latent_weight import LatentWeight
 from mirrormask.optimizer.measures import measure_scales, total_size
 from mirrormask.optimizer.randomness import generator_for

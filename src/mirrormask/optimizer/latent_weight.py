@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from mirrormask.errors import LifecycleError, OptimizerError
+from mirrormask.errors import CheckpointError, LifecycleError, OptimizerError
 from mirrormask.geometry import Geometry, Landing, Latents
 from mirrormask.ranks import Layout, is_sharded, local_part
 from mirrormask.selection import Target
@@ -36,7 +36,7 @@ class LatentWeight:
         self.name = target.name
         self.names = target.names
         self.parameter = target.parameter
-        self.layout = Layout.of(self.parameter) if is_sharded(self.parameter) else None  # type: ignore[arg-type]
+        self.layout = Layout.of(self.parameter) if is_sharded(self.parameter) else None
         self.geometry = geometry
         # One byte a weight, all ones where it is kept and 0 where it is cut: a bitwise and is much
         # faster than filling by a boolean mask, and unlike a product it clears infinity and NaN.
@@ -68,17 +68,24 @@ class LatentWeight:
     def part_of(self, tensor: Tensor) -> Tensor:
         """Return what is here of a tensor that is sharded as the weight is, or whole."""
         if is_sharded(tensor):
+            there = Layout.of(tensor)
+            if self.layout is None or there.placements != self.layout.placements:
+                raise CheckpointError(
+                    f"A tensor for {self.name!r} is sharded as {there.placements}, the weight is "
+                    "not: load it with mirrormask.load_checkpoint, which shards anew."
+                )
             return local_part(tensor)
-        whole = self.layout is not None and tuple(tensor.shape) == self.layout.shape
-        return self.layout.cut_out(tensor) if whole else tensor  # type: ignore[union-attr]
+        if self.layout is None or tuple(tensor.shape) != self.layout.shape:
+            return tensor
+        return self.layout.cut_out(tensor)
 
     def lies_as_before(self) -> bool:
         """Return whether the weight is sharded as it was at the start."""
-        if self.layout is None:
-            return not is_sharded(self.parameter)
-        return tuple(self.parameter.placements) == self.layout.placements and (  # type: ignore[attr-defined]
-            tuple(self.local.shape) == self.layout.lengths
-        )
+        parameter: Tensor = self.parameter
+        if self.layout is None or not is_sharded(parameter):
+            return self.layout is None and not is_sharded(parameter)
+        same = tuple(parameter.placements) == self.layout.placements
+        return same and tuple(self.local.shape) == self.layout.lengths
 
     @property
     def cut(self) -> Tensor | None:

@@ -47,7 +47,9 @@ def measure_scales(optimizer: SparseOptimizer) -> dict[str, float]:
         latents = weight.latents
         if everywhere and weight.name in here:
             latents = {
-                name: latent if latent.ndim == 0 else torch.cat([r[weight.name][name] for r in everywhere])
+                name: latent
+                if latent.ndim == 0
+                else torch.cat([r[weight.name][name] for r in everywhere])
                 for name, latent in here[weight.name].items()
             }
         scales[weight.name] = float(geometry.scale(latents))

@@ -24,21 +24,22 @@ WHOLE_TENSOR_BASES = ("Adafactor", "Muon")
 """Optimizers of torch whose step on one element depends on others of its tensor."""
 
 
-def check_shards(
-    recipe: Recipe, base: Optimizer, targets: Sequence[Target], ranks: Ranks
-) -> None:
+def check_shards(recipe: Recipe, base: Optimizer, targets: Sequence[Target], ranks: Ranks) -> None:
     """Refuse, before anything is changed, what cannot be done on the shards of a weight.
 
     Raises:
         RankError: If a sharded weight lies on ranks or in a way that is not understood, or a part
             of the run would need whole weights.
     """
-    sharded = [target for target in targets if is_sharded(target.parameter)]
+    sharded = [target.name for target in targets if is_sharded(target.parameter)]
     if not sharded:
         return
-    for target in sharded:
+    for target in targets:
+        parameter: Tensor = target.parameter
+        if not is_sharded(parameter):
+            continue
         try:
-            layout = Layout.of(target.parameter)  # type: ignore[arg-type]
+            layout = Layout.of(parameter)
         except RankError as error:
             raise RankError(
                 f"Weight {target.name!r} cannot be made sparse: {error}; leave it out with "
@@ -52,7 +53,7 @@ def check_shards(
             )
     if (reason := _reason(recipe, base)) is not None:
         raise RankError(
-            f"{reason}, and {sharded[0].name!r} is sharded over ranks: use another method "
+            f"{reason}, and {sharded[0]!r} is sharded over ranks: use another method "
             "(pilot, for one), or DistributedDataParallel, where each rank has whole weights."
         )
 
@@ -71,10 +72,8 @@ def _reason(recipe: Recipe, base: Optimizer) -> str | None:
     known = (Pressure.measure, SeekTarget.measure, SparsityController.measure)
     if type(pressure).measure not in known:
         return f"{type(pressure).__name__} measures in a way of its own, made for whole tensors"
-    for kind in WHOLE_TENSOR_BASES:
-        if isinstance(base, getattr(torch.optim, kind, ())):
-            return f"The optimizer {kind} looks across whole tensors"
-    return None
+    whole = [k for k in WHOLE_TENSOR_BASES if isinstance(base, getattr(torch.optim, k, ()))]
+    return f"The optimizer {whole[0]} looks across whole tensors" if whole else None
 
 
 def describe(
@@ -96,7 +95,7 @@ def describe(
 
 
 def _described(name: str, parameter: Tensor) -> str:
-    placed = parameter.placements if is_sharded(parameter) else "whole"  # type: ignore[attr-defined]
+    placed = parameter.placements if is_sharded(parameter) else "whole"
     return f"{name}: {tuple(parameter.shape)} {parameter.dtype} {placed}"
 
 

@@ -35,7 +35,7 @@ def checksum(masks: Sequence[Tensor]) -> Tensor:
     total = torch.zeros(1, dtype=torch.int64, device=home)
     before = 0
     for mask in masks:
-        layout = Layout.of(mask) if is_sharded(mask) else None  # type: ignore[arg-type]
+        layout = Layout.of(mask) if is_sharded(mask) else None
         if mesh is None or (first_rank_of(mesh) if layout is None else layout.speaks):
             flat = local_part(mask).flatten()
             for begin in range(0, flat.numel(), _BLOCK):

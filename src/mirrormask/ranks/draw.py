@@ -28,12 +28,10 @@ def draw(like: Tensor, generator: Generator) -> Tensor:
     """
     if not is_sharded(like):
         return torch.rand(like.shape, generator=generator).to(like.device)
-    layout = Layout.of(like)  # type: ignore[arg-type]
+    layout = Layout.of(like)
     rows = math.prod(layout.shape[1:])
     # Whole rows that this rank has a part of; the columns it has not are dropped at the end.
-    begin, end = (
-        (n * rows for n in (layout.starts[0], layout.starts[0] + layout.lengths[0]))
-    )
+    begin, end = (n * rows for n in (layout.starts[0], layout.starts[0] + layout.lengths[0]))
     _pass_over(begin, generator)
     drawn = torch.rand((layout.lengths[0], *layout.shape[1:]), generator=generator)
     _pass_over(math.prod(layout.shape) - end, generator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 
-def is_sharded(tensor: object) -> bool:
+def is_sharded(tensor: object) -> TypeGuard[DTensor]:
     """Return whether this is a ``DTensor``, without importing what that takes."""
     # Nobody has a DTensor who has not imported this; it takes longer than all of mirrormask.
     module = sys.modules.get("torch.distributed.tensor")
@@ -34,7 +34,7 @@ def local_part(tensor: Tensor) -> Tensor:
         >>> local_part(weight)
         tensor([1., 1., 1.])
     """
-    held: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    held = tensor.to_local() if is_sharded(tensor) else tensor
     return held.detach()
 
 
@@ -125,7 +125,12 @@ class Layout:
 
         stride = torch.empty(self.shape, device="meta").stride()
         return DTensor.from_local(
-            part, self.mesh, self.placements, run_check=False, shape=self.shape, stride=stride
+            part,
+            self.mesh,
+            self.placements,
+            run_check=False,
+            shape=torch.Size(self.shape),
+            stride=stride,
         )
 
     @torch.no_grad()
@@ -144,12 +149,12 @@ class Layout:
         return whole[box]
 
 
-def speaks(tensor: Tensor) -> bool:
+def speaks(tensor: DTensor) -> bool:
     """Return whether this rank is the first of those that hold the same part of a DTensor."""
-    mesh: DeviceMesh = tensor.device_mesh  # type: ignore[attr-defined]
+    mesh = tensor.device_mesh
     return all(
         placement.is_shard() or mesh.get_local_rank(axis) == 0
-        for axis, placement in enumerate(tensor.placements)  # type: ignore[attr-defined]
+        for axis, placement in enumerate(tensor.placements)
     )
 
 

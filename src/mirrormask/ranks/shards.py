@@ -27,8 +27,7 @@ def mesh_of(tensors: Sequence[Tensor]) -> DeviceMesh | None:
     """Return the mesh of the first sharded tensor, or None if there is none."""
     for tensor in tensors:
         if is_sharded(tensor):
-            mesh: DeviceMesh = tensor.device_mesh  # type: ignore[attr-defined]
-            return mesh
+            return tensor.device_mesh
     return None
 
 
@@ -43,7 +42,7 @@ def keep_largest_in_shards(tensors: Sequence[Tensor], zeros: int) -> list[Tensor
     """
     mesh = mesh_of(tensors)
     assert mesh is not None
-    layouts = [Layout.of(t) if is_sharded(t) else None for t in tensors]  # type: ignore[arg-type]
+    layouts = [Layout.of(t) if is_sharded(t) else None for t in tensors]
     parts = [
         Part(
             values=local_part(tensor),

@@ -51,7 +51,9 @@ ON_SHARDS: dict[str, tuple[str | mm.Recipe, str]] = {
     ),
     "random": ("random", SGD),
     "rigl": ("rigl", SGD),
-    "set": ("set", ADAMW),
+    # Not AdamW: its first step is one size for all that has just grown, and the last bit of a sum
+    # over ranks would decide which is dropped.
+    "set": ("set", SGD),
     "acdc": ("pilot-acdc", SGD),
     "rewinding": ("pilot-wr", SGD),
     "lrr": ("lrr", ADAMW),

@@ -138,9 +138,7 @@ def on_rank(rank: int, world: int) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_train_as_one_process(run_ranks, world: int) -> None:
-    alone = {
-        name: train("alone", *run, 0, 1) for name, run in {**ON_SHARDS, **ON_REPLICAS}.items()
-    }
+    alone = {name: train("alone", *run, 0, 1) for name, run in {**ON_SHARDS, **ON_REPLICAS}.items()}
     ranks = run_ranks(world, on_rank)
     for name in ranks[0]:
         wanted = alone[name.partition(": ")[2]]

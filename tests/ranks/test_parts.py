@@ -20,7 +20,9 @@ from mirrormask.ranks.checksum import bits_sum
 def boxes(draw: st.DrawFn) -> Layout:
     shape = draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
     starts = [draw(st.integers(0, size)) for size in shape]
-    lengths = [draw(st.integers(0, size - start)) for size, start in zip(shape, starts, strict=True)]
+    lengths = [
+        draw(st.integers(0, size - start)) for size, start in zip(shape, starts, strict=True)
+    ]
     return Layout(
         mesh=None,
         placements=(),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import pickle
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +49,7 @@ def save_checkpoint(
         The folder of this checkpoint.
 
     Raises:
-        ArgumentError: If ``keep`` is below 1.
+        ArgumentError: If ``keep`` is below 1, or ``others`` hold more than plain values.
         LifecycleError: If the model is finalised.
     """
     if keep < 1:
@@ -76,17 +79,26 @@ def save_checkpoint(
         "plain": plain,
         "others": dict(others or {}),
     }
+    written = _to_bytes(run)
+    try:
+        _from_bytes(written)
+    except pickle.UnpicklingError as error:
+        raise ArgumentError(
+            f"others={_short(others)} could not be read again without running code: give numbers, "
+            "strings, tensors, lists and dictionaries, such as what a state_dict() returns."
+        ) from error
     folder = Path(folder) / f"step-{optimizer.steps_done:09d}"
     ranks = optimizer.ranks
     if ranks.rank == 0 and folder.exists():
         shutil.rmtree(folder)  # of a run that went on from before it
     ranks.gather(None)
-    save(
-        {**tensors, _RUN: _to_bytes(run)},
-        storage_writer=FileSystemWriter(folder),
-        process_group=ranks.group,
-        no_dist=ranks.size == 1,
-    )
+    with _quietly():
+        save(
+            {**tensors, _RUN: written},
+            storage_writer=FileSystemWriter(folder),
+            process_group=ranks.group,
+            no_dist=ranks.size == 1,
+        )
     if ranks.rank == 0:
         for old in _complete(folder.parent)[:-keep]:
             (old / _DONE).unlink()
@@ -114,6 +126,7 @@ def load_checkpoint(
     Raises:
         CheckpointError: If it is damaged, or of another model, method, target or length.
     """
+    from torch.distributed.checkpoint.api import CheckpointException  # noqa: PLC0415
     from torch.distributed.checkpoint.filesystem import FileSystemReader  # noqa: PLC0415
     from torch.distributed.checkpoint.state_dict_loader import load  # noqa: PLC0415
 
@@ -130,12 +143,13 @@ def load_checkpoint(
     try:
         written = reader.read_metadata().state_dict_metadata
         wanted = {key: _empty(like.get(_owner(key)), entry) for key, entry in written.items()}
-        load(
-            wanted,
-            storage_reader=reader,
-            process_group=optimizer.ranks.group,
-            no_dist=optimizer.ranks.size == 1,
-        )
+        with _quietly():
+            load(
+                wanted,
+                storage_reader=reader,
+                process_group=optimizer.ranks.group,
+                no_dist=optimizer.ranks.size == 1,
+            )
         run = _from_bytes(wanted.pop(_RUN))
         state = {
             index: {
@@ -146,10 +160,9 @@ def load_checkpoint(
             }
             for index, keys in run["order"].items()
         }
-    except Exception as error:
+    except (Exception, CheckpointException) as error:
         raise CheckpointError(
-            f"{path} is damaged ({type(error).__name__}: {error}): remove it to go on from an "
-            "older one."
+            f"{path} is damaged ({_cause(error)}): remove it to go on from an older one."
         ) from error
     stored = {k.removeprefix(_STORED): v for k, v in wanted.items() if k.startswith(_STORED)}
     weights = {k.removeprefix(_MODEL): v for k, v in wanted.items() if k.startswith(_MODEL)}
@@ -207,6 +220,26 @@ def _empty(like: Tensor | None, entry: Any) -> Tensor:
     if like is not None and is_sharded(like) and tuple(like.shape) == tuple(size):
         return torch.empty_like(like, dtype=dtype, requires_grad=False)
     return torch.empty(size, dtype=dtype, device=None if like is None else like.device)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # One process alone is what is meant where there is one.
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
+
+
+def _cause(error: BaseException) -> str:
+    """Return what went wrong on the first rank on which something did."""
+    failures = getattr(error, "failures", None)
+    first = next(iter(failures.values()))[0] if failures else error
+    return _short(f"{type(first).__name__}: {first}".rstrip(": "))
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _to_bytes(value: Any) -> Tensor:

@@ -125,7 +125,11 @@ def _known(module: str, name: str) -> Any:
 
 
 def _holds_optimizer(thing: Any) -> bool:
-    return any(isinstance(part, Optimizer) for part in _reachable(thing, depth=4))
+    return any(
+        # torch's own hook for DistributedDataParallel keeps a functional optimizer in this.
+        isinstance(part, Optimizer) or type(part).__name__ == "_OptimizerHookState"
+        for part in _reachable(thing, depth=4)
+    )
 
 
 def _reachable(thing: Any, depth: int) -> Iterator[Any]:
@@ -145,8 +149,6 @@ def _reachable(thing: Any, depth: int) -> Iterator[Any]:
         inside += thing.values()
     elif isinstance(thing, list | tuple):
         inside += thing
-    elif type(thing).__name__ == "_OptimizerHookState":
-        inside += vars(thing).values()
     if hasattr(thing, "__self__"):
         inside.append(thing.__self__)
     for part in inside:

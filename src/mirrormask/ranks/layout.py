@@ -74,7 +74,7 @@ class Layout:
                 continue
             if type(placement) is not Shard:  # strided shards are a subclass, and no boxes
                 raise RankError(
-                    f"it is placed as {placement} on its mesh, where only plain Shard and "
+                    f"it is placed as {placement!r} on its mesh, where only plain Shard and "
                     "Replicate are understood"
                 )
             # As torch.chunk: equal parts, rounded up, until nothing is left.

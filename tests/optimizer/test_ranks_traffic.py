@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -53,7 +54,10 @@ class Largest(TorchDispatchMode):
             return NotImplemented  # it comes again for the part that is here
         made = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(made):
-            if isinstance(leaf, Tensor) and not isinstance(leaf, DTensor) and not leaf.is_meta:
+            # DTensor tries shapes out on tensors without memory.
+            if isinstance(leaf, Tensor) and not (
+                isinstance(leaf, DTensor | FakeTensor) or leaf.is_meta
+            ):
                 self.elements = max(self.elements, leaf.numel())
         return made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import multiprocessing
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ RunRanks = Callable[..., list[Any]]
 def run_ranks(tmp_path: Path) -> RunRanks:
     """Run a function of a test file on ranks that talk by gloo; return what each returned.
 
-    ``run_ranks(2, function, "x")`` calls ``function(rank, 2, "x")`` in two processes. What an error
-    on a rank says becomes an error here.
+    ``run_ranks(2, function, "x")`` calls ``function(rank, 2, "x")`` in two processes, each in a
+    network namespace of its own if ``hosts`` names them. What an error on a rank says becomes an
+    error here.
     """
     # A server that has imported torch forks a rank in no time; forking pytest itself would take
     # along autograd's threads.
@@ -47,7 +48,12 @@ def run_ranks(tmp_path: Path) -> RunRanks:
         ]
     )
 
-    def run(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    def run(
+        world: int,
+        function: Callable[..., Any],
+        *arguments: Any,
+        hosts: Sequence[dict[str, str]] = (),
+    ) -> list[Any]:
         folder = tmp_path / f"ranks-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         job = {
@@ -55,6 +61,7 @@ def run_ranks(tmp_path: Path) -> RunRanks:
             "file": inspect.getfile(function),
             "function": function.__name__,
             "arguments": arguments,
+            "hosts": hosts,
             "meet": str(folder / "meet"),
             "answers": str(folder),
         }

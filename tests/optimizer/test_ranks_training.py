@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,3 +154,25 @@ def test_ranks_train_as_one_process(run_ranks, world: int) -> None:
             assert run["scales"] == pytest.approx(wanted["scales"], rel=1e-3, nan_ok=True), name
             for one, two in zip(run["weights"], wanted["weights"], strict=True):
                 torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def on_host(rank: int, world: int) -> dict[str, Any]:
+    return train("shards", *ON_SHARDS["pilot"], rank, world)
+
+
+def test_two_hosts_with_addresses_of_their_own_train_as_one_process(run_ranks) -> None:
+    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "two_hosts.py"))
+    try:
+        with script["two_hosts"]() as hosts:
+            before = [host.bytes_sent() for host in hosts]
+            runs = run_ranks(2, on_host, hosts=[vars(host) for host in hosts])
+            sent = [host.bytes_sent() for host in hosts]
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces here: {error}")
+    # A step reduces and gathers the weights, half of which go out.
+    assert all(b - a > STEPS * 4 * 252 for a, b in zip(before, sent, strict=True))
+    wanted = train("alone", *ON_SHARDS["pilot"], 0, 1)
+    for run in runs:
+        assert run["report"] == wanted["report"]
+        assert run["checksum"] == wanted["checksum"]
+        assert run["losses"] == pytest.approx(wanted["losses"], abs=1e-5)

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from mirrormask.errors import RankError
-from mirrormask.ranks import Layout, Ranks, checksum, count_true, draw
+from mirrormask.ranks import Box, Ranks, checksum, count_true, draw
 from mirrormask.ranks.checksum import bits_sum
 
 
 @st.composite
-def boxes(draw: st.DrawFn) -> Layout:
+def boxes(draw: st.DrawFn) -> Box:
     shape = draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
     starts = [draw(st.integers(0, size)) for size in shape]
     lengths = [
         draw(st.integers(0, size - start)) for size, start in zip(shape, starts, strict=True)
     ]
-    return Layout(
+    return Box(
         mesh=None,
         placements=(),
         shape=tuple(shape),
@@ -34,11 +34,11 @@ def boxes(draw: st.DrawFn) -> Layout:
 
 
 @given(boxes(), st.integers(1, 7))
-def test_places_and_samples_are_those_of_the_whole(layout: Layout, stride: int) -> None:
-    whole = torch.arange(torch.Size(layout.shape).numel()).view(layout.shape)
-    held = layout.cut_out(whole).flatten()
-    assert torch.equal(layout.places_of(torch.arange(len(held))), held)
-    chosen = held[layout.every(stride, torch.device("cpu"))]
+def test_places_and_samples_are_those_of_the_whole(box: Box, stride: int) -> None:
+    whole = torch.arange(torch.Size(box.shape).numel()).view(box.shape)
+    held = box.cut_out(whole).flatten()
+    assert torch.equal(box.places_of(torch.arange(len(held))), held)
+    chosen = held[box.every(stride, torch.device("cpu"))]
     assert torch.equal(chosen, held[held % stride == 0])
 
 

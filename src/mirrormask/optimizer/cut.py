@@ -56,7 +56,7 @@ def takes_away(weights: Collection[LatentWeight], kept: Sequence[Tensor]) -> boo
 def restart_idle(weights: Collection[LatentWeight], ranks: Ranks) -> None:
     """Move kept weights off an exact zero, to the smallest live magnitude of their tensor."""
     smallest = [weight.smallest() for weight in weights]
-    if any(weight.layout is not None for weight in weights):
+    if any(weight.box is not None for weight in weights):
         home = smallest[0].device
         least = ranks.least(torch.stack([one.to(home, torch.float64) for one in smallest]))
         smallest = [one.to(w.device, w.dtype) for one, w in zip(least, weights, strict=True)]

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from mirrormask.errors import CheckpointError, LifecycleError, OptimizerError
 from mirrormask.geometry import Geometry, Landing, Latents
-from mirrormask.ranks import Layout, is_sharded, local_part
+from mirrormask.ranks import Box, is_sharded, local_part
 from mirrormask.selection import Target
 
 
@@ -25,7 +25,7 @@ class LatentWeight:
         name: Qualified name of the tensor in the model.
         names: All its names, where it is tied.
         parameter: The model's own tensor.
-        layout: How it is sharded, or None where it is whole.
+        box: How it is sharded, or None where it is whole.
         latents: What stands for it, by name.
         slots: What the base optimizer is given in its place, by name: the objects that key its
             state, so they live as long as this does.
@@ -36,7 +36,7 @@ class LatentWeight:
         self.name = target.name
         self.names = target.names
         self.parameter = target.parameter
-        self.layout = Layout.of(self.parameter) if is_sharded(self.parameter) else None
+        self.box = Box.of(self.parameter) if is_sharded(self.parameter) else None
         self.geometry = geometry
         # One byte a weight, all ones where it is kept and 0 where it is cut: a bitwise and is much
         # faster than filling by a boolean mask, and unlike a product it clears infinity and NaN.
@@ -57,35 +57,35 @@ class LatentWeight:
     @property
     def local(self) -> Tensor:
         """The weight, or the part of it that is here, in the model's memory."""
-        return self.parameter.detach() if self.layout is None else local_part(self.parameter)
+        return self.parameter.detach() if self.box is None else local_part(self.parameter)
 
     def wrap(self, part: Tensor) -> Tensor:
         """Return a tensor of the weight's shape, sharded as the weight is, from parts of it."""
-        if self.layout is None or tuple(part.shape) != self.layout.lengths:
+        if self.box is None or tuple(part.shape) != self.box.lengths:
             return part
-        return self.layout.wrap(part)
+        return self.box.wrap(part)
 
     def part_of(self, tensor: Tensor) -> Tensor:
         """Return what is here of a tensor that is sharded as the weight is, or whole."""
         if is_sharded(tensor):
-            there = Layout.of(tensor)
-            if self.layout is None or there.placements != self.layout.placements:
+            there = Box.of(tensor)
+            if self.box is None or there.placements != self.box.placements:
                 raise CheckpointError(
                     f"A tensor for {self.name!r} is sharded as {there.placements}, the weight is "
                     "not: load it with mirrormask.load_checkpoint, which shards anew."
                 )
             return local_part(tensor)
-        if self.layout is None or tuple(tensor.shape) != self.layout.shape:
+        if self.box is None or tuple(tensor.shape) != self.box.shape:
             return tensor
-        return self.layout.cut_out(tensor)
+        return self.box.cut_out(tensor)
 
     def lies_as_before(self) -> bool:
         """Return whether the weight is sharded as it was at the start."""
         parameter: Tensor = self.parameter
-        if self.layout is None or not is_sharded(parameter):
-            return self.layout is None and not is_sharded(parameter)
-        same = tuple(parameter.placements) == self.layout.placements
-        return same and tuple(self.local.shape) == self.layout.lengths
+        if self.box is None or not is_sharded(parameter):
+            return self.box is None and not is_sharded(parameter)
+        same = tuple(parameter.placements) == self.box.placements
+        return same and tuple(self.local.shape) == self.box.lengths
 
     @property
     def cut(self) -> Tensor | None:
@@ -110,9 +110,7 @@ class LatentWeight:
         """Return the latents of every ``stride``-th weight; 0-d ones belong to all of them."""
         shape = self.local.shape
         chosen = (
-            slice(None, None, stride)
-            if self.layout is None
-            else self.layout.every(stride, self.device)
+            slice(None, None, stride) if self.box is None else self.box.every(stride, self.device)
         )
         return {
             name: latent.expand(shape).flatten()[chosen] if latent.ndim else latent
@@ -121,9 +119,9 @@ class LatentWeight:
 
     def wrap_sample(self, values: Tensor, stride: int) -> Tensor:
         """Return numbers on a :meth:`sample` as a tensor of those on all ranks."""
-        if self.layout is None:
+        if self.box is None:
             return values
-        return self.layout.wrap_some(values, -(-self.parameter.numel() // stride))
+        return self.box.wrap_some(values, -(-self.parameter.numel() // stride))
 
     def adopt_edits(self) -> None:
         """Take over what was written into the model's weight since the last step.
@@ -273,7 +271,7 @@ class LatentWeight:
         if tensor is not self.latents.get(name):
             return tensor.new_empty(0)
         # A sharded weight is stepped through its part: other latents are plain tensors too.
-        shared = self.shares_memory and name == "x" and self.layout is None
+        shared = self.shares_memory and name == "x" and self.box is None
         return self.parameter if shared else tensor
 
     def _share(self) -> None:

@@ -14,7 +14,7 @@ from mirrormask.geometry import Mirror
 from mirrormask.masking import Masking, StaticRandom, Unstructured
 from mirrormask.masking.regrowth import Regrowth
 from mirrormask.pressure import Pressure, SeekTarget, SparsityController
-from mirrormask.ranks import Layout, Ranks, bits_sum, is_sharded
+from mirrormask.ranks import Box, Ranks, bits_sum, is_sharded
 from mirrormask.selection import Target
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ def check_shards(recipe: Recipe, base: Optimizer, targets: Sequence[Target], ran
         if not is_sharded(parameter):
             continue
         try:
-            layout = Layout.of(parameter)
+            box = Box.of(parameter)
         except RankError as error:
             raise RankError(
                 f"Weight {target.name!r} cannot be made sparse: {error}; leave it out with "
                 f"exclude={target.name!r}, or shard it with fully_shard alone."
             ) from error
-        members = sorted(layout.mesh.mesh.flatten().tolist())
+        members = sorted(box.mesh.mesh.flatten().tolist())
         if members != sorted(ranks.members):
             raise RankError(
                 f"Weight {target.name!r} is sharded over ranks {members}, and the run over "

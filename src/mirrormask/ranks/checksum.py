@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mirrormask.ranks.layout import Layout, first_rank_of, is_sharded, local_part, sum_over
+from mirrormask.ranks.box import Box, first_rank_of, is_sharded, local_part, sum_over
 from mirrormask.ranks.shards import mesh_of
 
 _BLOCK = 1 << 20
@@ -35,12 +35,12 @@ def checksum(masks: Sequence[Tensor]) -> Tensor:
     total = torch.zeros(1, dtype=torch.int64, device=home)
     before = 0
     for mask in masks:
-        layout = Layout.of(mask) if is_sharded(mask) else None
-        if mesh is None or (first_rank_of(mesh) if layout is None else layout.speaks):
+        box = Box.of(mask) if is_sharded(mask) else None
+        if mesh is None or (first_rank_of(mesh) if box is None else box.speaks):
             flat = local_part(mask).flatten()
             for begin in range(0, flat.numel(), _BLOCK):
                 index = flat[begin : begin + _BLOCK].nonzero().flatten() + begin
-                places = index if layout is None else layout.places_of(index)
+                places = index if box is None else box.places_of(index)
                 total += _mixed(places + before).sum().to(home)
         before += mask.numel()
     return total[0] if mesh is None else sum_over(mesh, total)[0]

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from mirrormask.ranks.layout import Layout, is_sharded
+from mirrormask.ranks.box import Box, is_sharded
 
 CHUNK = 1 << 16
 """Numbers drawn at once while those of other ranks are passed over."""
@@ -28,18 +28,18 @@ def draw(like: Tensor, generator: Generator) -> Tensor:
     """
     if not is_sharded(like):
         return torch.rand(like.shape, generator=generator).to(like.device)
-    layout = Layout.of(like)
-    rows = math.prod(layout.shape[1:])
+    box = Box.of(like)
+    rows = math.prod(box.shape[1:])
     # Whole rows that this rank has a part of; the columns it has not are dropped at the end.
-    begin, end = (n * rows for n in (layout.starts[0], layout.starts[0] + layout.lengths[0]))
+    begin, end = (n * rows for n in (box.starts[0], box.starts[0] + box.lengths[0]))
     _pass_over(begin, generator)
-    drawn = torch.rand((layout.lengths[0], *layout.shape[1:]), generator=generator)
-    _pass_over(math.prod(layout.shape) - end, generator)
+    drawn = torch.rand((box.lengths[0], *box.shape[1:]), generator=generator)
+    _pass_over(math.prod(box.shape) - end, generator)
     columns = tuple(
         slice(start, start + length)
-        for start, length in zip(layout.starts[1:], layout.lengths[1:], strict=True)
+        for start, length in zip(box.starts[1:], box.lengths[1:], strict=True)
     )
-    return layout.wrap(drawn[(slice(None), *columns)].contiguous().to(like.device))
+    return box.wrap(drawn[(slice(None), *columns)].contiguous().to(like.device))
 
 
 def _pass_over(count: int, generator: Generator) -> None:

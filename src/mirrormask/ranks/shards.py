@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mirrormask.ranks.layout import (
-    Layout,
+from mirrormask.ranks.box import (
+    Box,
     first_rank_of,
     is_sharded,
     local_part,
@@ -42,21 +42,18 @@ def keep_largest_in_shards(tensors: Sequence[Tensor], zeros: int) -> list[Tensor
     """
     mesh = mesh_of(tensors)
     assert mesh is not None
-    layouts = [Layout.of(t) if is_sharded(t) else None for t in tensors]
+    boxes = [Box.of(t) if is_sharded(t) else None for t in tensors]
     parts = [
         Part(
             values=local_part(tensor),
-            counts=first_rank_of(mesh) if layout is None else layout.speaks,
+            counts=first_rank_of(mesh) if box is None else box.speaks,
             size=tensor.numel(),
-            places_of=_unmoved if layout is None else layout.places_of,
+            places_of=_unmoved if box is None else box.places_of,
         )
-        for tensor, layout in zip(tensors, layouts, strict=True)
+        for tensor, box in zip(tensors, boxes, strict=True)
     ]
     kept = keep_largest_of(parts, zeros, partial(sum_over, mesh))
-    return [
-        keep if layout is None else layout.wrap(keep)
-        for keep, layout in zip(kept, layouts, strict=True)
-    ]
+    return [keep if box is None else box.wrap(keep) for keep, box in zip(kept, boxes, strict=True)]
 
 
 @torch.no_grad()

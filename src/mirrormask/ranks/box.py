@@ -39,7 +39,7 @@ def local_part(tensor: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Layout:
+class Box:
     """The box that this rank holds of a tensor that is cut along some of its dimensions.
 
     Attributes:
@@ -59,8 +59,8 @@ class Layout:
     speaks: bool
 
     @classmethod
-    def of(cls, tensor: DTensor) -> Layout:
-        """Return the layout of a tensor.
+    def of(cls, tensor: DTensor) -> Box:
+        """Return what this rank holds of a tensor.
 
         Raises:
             RankError: If a placement is neither a plain shard nor a replica.
@@ -145,8 +145,8 @@ class Layout:
 
     def cut_out(self, whole: Tensor) -> Tensor:
         """Return this rank's part of a plain tensor of the whole shape."""
-        box = tuple(slice(s, s + n) for s, n in zip(self.starts, self.lengths, strict=True))
-        return whole[box]
+        held = tuple(slice(s, s + n) for s, n in zip(self.starts, self.lengths, strict=True))
+        return whole[held]
 
 
 def speaks(tensor: DTensor) -> bool:

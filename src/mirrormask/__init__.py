@@ -13,6 +13,7 @@ Example:
 
 from typing import TYPE_CHECKING, Any
 
+from mirrormask.copies import apply_masks as apply_masks
 from mirrormask.methods import METHODS as METHODS
 from mirrormask.methods import Knob as Knob
 from mirrormask.methods import Method as Method

@@ -78,6 +78,8 @@ def sparsify(
         )
     else:
         name, recipe = method, find_method(method).recipe
+    # A compiled model is another module around the same tensors, with other names for them.
+    model = getattr(model, "_orig_mod", model)
     return SparseOptimizer(
         optimizer,
         model,

@@ -11,11 +11,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mirrormask.geometry import Landing
-from mirrormask.optimizer import checkpoint, finish, preconditions, rewind, timetable
+from mirrormask.optimizer import (
+    checkpoint,
+    finish,
+    in_backward,
+    preconditions,
+    rewind,
+    timetable,
+)
 from mirrormask.optimizer.base_step import BaseStep
-from mirrormask.optimizer.cut import freeze, mask_of, takes_away
+from mirrormask.optimizer.cut import freeze, is_exact, mask_of, takes_away
 from mirrormask.optimizer.feedback import Feedback, measure
 from mirrormask.optimizer.latent_weight import LatentWeight
+from mirrormask.optimizer.places import Places
 from mirrormask.optimizer.randomness import generator_for
 from mirrormask.optimizer.recipe import Recipe
 from mirrormask.pressure import Clock, PressureState, TrainingSignal
@@ -71,7 +79,7 @@ class SparseOptimizer(Optimizer):
         sparsity, steps = preconditions.check_run(sparsity, steps)
         preconditions.check_seed(seed)
         preconditions.check_base(base, targets)
-        shapes = {target.name: tuple(target.parameter.shape) for target in targets}
+        shapes = {target.name: target.layout.shape(target.parameter.shape) for target in targets}
         recipe.masking.pattern.check(shapes, sparsity)
         preconditions.check_finite((target.name, target.parameter) for target in targets)
         if not recipe.geometry.keeps_weight_decay:
@@ -91,6 +99,7 @@ class SparseOptimizer(Optimizer):
         self.weights: dict[Tensor, LatentWeight] = {
             t.parameter: LatentWeight(t, recipe.geometry, drawing) for t in targets
         }
+        self._places = Places(model, self.weights.values())
         self._base_step = BaseStep(base, self.weights, recipe.geometry)
         # Optimizer.__init__ validates groups and installs hooks; the groups are the base's own.
         super().__init__(base.param_groups, base.defaults)
@@ -121,15 +130,18 @@ class SparseOptimizer(Optimizer):
             What the closure returned, or None.
 
         Raises:
-            LifecycleError: If the model is finalised or all announced steps are done; the weights
-                are as they were.
+            LifecycleError: If the model is finalised, all announced steps are done, or a tensor is
+                no longer in the model; the weights are as they were.
+            OptimizerError: If a step was taken inside backward already.
         """
         preconditions.refuse_finalized(self, "step")
         preconditions.refuse_late_step(self)
+        self._places.refuse_swapped(self.model, self.weights.values())
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        in_backward.refuse_met(self.weights.values())
         alpha = self.alpha
         application = self.recipe.pressure.application
         for weight in self.weights.values():
@@ -154,6 +166,15 @@ class SparseOptimizer(Optimizer):
             return  # an epoch of the phase before, and the pressure has started again
         signal = TrainingSignal(accuracy=train_accuracy, l1=float(self.l1()), step=done)
         self.pressure_state = self.recipe.pressure.observe(self.pressure_state, signal, length)
+
+    @property
+    def at_target(self) -> bool:
+        """Whether the masks in force have the zeros asked for, so that weights only train on.
+
+        What comes before is a denser model: keep the best model, or stop early, from here on only.
+        Methods that cut at the end get here in ``finalize``. Asks the device.
+        """
+        return is_exact(self.weights.values(), self.sparsity)
 
     def masks(self) -> dict[str, Tensor]:
         """Return the masks in force by tensor name, True where a weight is kept."""
@@ -193,12 +214,13 @@ class SparseOptimizer(Optimizer):
             The report, counted from the model's own tensors.
 
         Raises:
-            LifecycleError: If the model is finalised already.
+            LifecycleError: If the model is finalised already, or no longer holds a tensor.
             ArgumentError: If ``data`` yields nothing, or no tensors; nothing is cut then.
             NonFiniteError: If a weight is NaN or infinite; nothing is cut then.
         """
         preconditions.refuse_finalized(self, "finalize")
         weights = self.weights.values()
+        self._places.refuse_swapped(self.model, weights)
         for weight in weights:
             weight.adopt_edits()
         preconditions.check_finite((weight.name, weight.parameter) for weight in weights)

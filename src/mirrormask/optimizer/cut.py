@@ -16,12 +16,19 @@ from mirrormask.optimizer.randomness import generator_for
 def candidates_of(
     weights: Collection[LatentWeight], *, step: int, steps: int, seed: int
 ) -> Candidates:
-    """Return what a masking sees after a step: magnitudes in full precision, masks, gradients."""
+    """Return what a masking sees after a step: magnitudes in full precision, masks, gradients.
+
+    All with outputs in dimension 0 and inputs in dimension 1, however they are stored.
+    """
     gradients = [weight.dense_gradient for weight in weights]
-    known = [gradient for gradient in gradients if gradient is not None]
+    known = [
+        weight.layout.outputs_first(gradient)
+        for weight, gradient in zip(weights, gradients, strict=True)
+        if gradient is not None
+    ]
     return Candidates(
-        magnitudes=[weight.weight().abs() for weight in weights],
-        kept=[mask_of(weight) for weight in weights],
+        magnitudes=[weight.layout.outputs_first(weight.weight().abs()) for weight in weights],
+        kept=[weight.layout.outputs_first(mask_of(weight)) for weight in weights],
         gradients=known if len(known) == len(gradients) else None,
         step=step,
         steps=steps,

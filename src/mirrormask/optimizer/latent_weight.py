@@ -22,6 +22,7 @@ class LatentWeight:
         name: Qualified name of the tensor in the model.
         names: All its names, where it is tied.
         parameter: The model's own tensor.
+        layout: Where it keeps its outputs.
         latents: What stands for it, by name.
         slots: What the base optimizer is given in its place, by name: the objects that key its
             state, so they live as long as this does.
@@ -32,11 +33,13 @@ class LatentWeight:
         self.name = target.name
         self.names = target.names
         self.parameter = target.parameter
+        self.layout = target.layout
         self.geometry = geometry
         # One byte a weight, all ones where it is kept and 0 where it is cut: a bitwise and is much
         # faster than filling by a boolean mask, and unlike a product it clears infinity and NaN.
         self._kept: Tensor | None = None
         weight = self.parameter.detach()
+        self._form = weight.dtype, weight.shape
         dtype = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
         self.latents: Latents = geometry.start(weight.to(dtype), generator)
         self.dense_gradient: Tensor | None = None
@@ -80,8 +83,20 @@ class LatentWeight:
 
         Only the edited coordinates are split anew, decided by value: writes through ``.data`` or
         a swapped storage leave no other trace. A frozen mask survives the edit.
+
+        Raises:
+            LifecycleError: If the weight is on another device, or of another precision or shape.
         """
         weight = self.parameter.detach()
+        if (weight.dtype, weight.shape) != self._form:
+            was, now = (
+                f"{str(d).removeprefix('torch.')} {tuple(s)}"
+                for d, s in (self._form, (weight.dtype, weight.shape))
+            )
+            raise LifecycleError(
+                f"Weight {self.name!r} was {was} and became {now} after sparsify: convert the "
+                "model first, then build both optimizers."
+            )
         if self.shares_memory:
             self._share()
         elif weight.device != self.device:
@@ -181,13 +196,14 @@ class LatentWeight:
         started there may all leave more zeros than asked for; with this the count of zeros is that
         of the mask.
         """
-        weight = self.weight()
+        # As the model sees it: a narrow weight may be zero where its latents are not.
+        weight = self.weight().to(self.parameter.dtype)
         cut = self.cut
         idle = weight == 0 if cut is None else (weight == 0) & ~cut
         smallest = torch.where(weight == 0, torch.inf, weight.abs()).amin()
         tiny = torch.finfo(self.parameter.dtype).tiny
-        value = torch.where(torch.isfinite(smallest), smallest, tiny).expand_as(weight)
-        self._replace(idle, self._resplit(value))
+        value = torch.where(torch.isfinite(smallest), smallest, tiny).to(self.dtype)
+        self._replace(idle, self._resplit(value.expand_as(weight)))
         self._write()
 
     def rebalance(self) -> None:

@@ -18,6 +18,7 @@ from mirrormask.errors import (
     NonFiniteError,
     OptimizerError,
 )
+from mirrormask.optimizer import in_backward
 from mirrormask.selection import Target
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def check_base(base: object, targets: Sequence[Target]) -> None:
             "LBFGS evaluates the loss several times a step, which latents cannot follow: use SGD, "
             "Adam, AdamW, RMSprop or another first-order optimizer."
         )
+    in_backward.refuse_known(base, targets)
     held = {parameter for group in base.param_groups for parameter in group["params"]}
     missing = [target.name for target in targets if target.parameter not in held]
     if missing:

@@ -19,7 +19,7 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
     return f"{kind}={name!r} is unknown: {hint}Known are {', '.join(names)}."
 
 
-_WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
+_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
 
 
 def plain_name(name: str) -> str:
@@ -29,6 +29,4 @@ def plain_name(name: str) -> str:
         >>> plain_name("encoder._orig_mod.0.weight")
         'encoder.0.weight'
     """
-    for wrapper in _WRAPPERS:
-        name = name.replace(wrapper, "")
-    return name
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)

@@ -84,6 +84,15 @@ def _turn_a_little_(x: Tensor, a: Tensor, gain: Tensor, a_next: Tensor) -> Tenso
     return x.addcmul_(root.addcmul_(x, gain), sinh).mul_(a_next / a)
 
 
+def _shrink_a_little_(weight: Tensor, a: Tensor, turn: float) -> None:
+    """Soft-threshold the dual by a small amount, in place."""
+    square = a.clamp(min=math.sqrt(torch.finfo(weight.dtype).tiny)).square()
+    for x in blocks(weight):
+        bound = torch.addcmul(square, x, x).sqrt_().mul_(math.tanh(turn))
+        # A number less itself is +0: there is no -0, which is no zero to a file format.
+        x.sub_(torch.clamp(x, -bound, bound)).mul_(math.cosh(turn))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mirror(Geometry):
     """The mirror flow of ``x`` itself, with one scale ``a`` a tensor instead of two factors.
@@ -169,10 +178,14 @@ class Mirror(Geometry):
         """Soft-threshold the dual ``arcsinh(x / a)`` by ``2 * amount``.
 
         This is ``|x| exp(-t) - (sqrt(x² + a²) - |x|) sinh(t)`` with ``t = 2 amount``, where that
-        is positive; the bracket is taken as ``a² / (sqrt(x² + a²) + |x|)``.
+        is positive; the bracket is taken as ``a² / (sqrt(x² + a²) + |x|)``. Where ``t`` is small
+        nothing cancels in ``|x| cosh(t) - sqrt(x² + a²) sinh(t)``, which takes half the time.
         """
         turn = min(2.0 * amount, LARGEST_SHRINK)
         a = latents["a"]
+        if turn <= SMALL_GAIN:
+            _shrink_a_little_(latents["x"], a, turn)
+            return
         for x in blocks(latents["x"]):
             magnitude = x.abs()
             rest = torch.hypot(x, a.to(x.dtype).expand_as(x)).add_(magnitude).reciprocal_()

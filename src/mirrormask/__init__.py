@@ -11,6 +11,7 @@ Example:
     48
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from mirrormask.copies import apply_masks as apply_masks
@@ -28,21 +29,27 @@ if TYPE_CHECKING:
     from mirrormask.deploy import compile as compile
     from mirrormask.deploy import load as load
     from mirrormask.deploy import save as save
+    from mirrormask.optimizer.shared_checkpoint import load_checkpoint as load_checkpoint
+    from mirrormask.optimizer.shared_checkpoint import save_checkpoint as save_checkpoint
 
 __version__ = "0.1.0"
 
-_DEPLOYMENT = ("compile", "load", "save")
+_LATER = {
+    "compile": "mirrormask.deploy",
+    "load": "mirrormask.deploy",
+    "save": "mirrormask.deploy",
+    "load_checkpoint": "mirrormask.optimizer.shared_checkpoint",
+    "save_checkpoint": "mirrormask.optimizer.shared_checkpoint",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import deployment when it is first asked for: training does not need it."""
-    if name in _DEPLOYMENT:
-        from mirrormask import deploy  # noqa: PLC0415
-
-        return getattr(deploy, name)
+    """Import what only some programs need, such as deployment, when it is first asked for."""
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """Return all public names, those of deployment included."""
-    return sorted({*globals(), *_DEPLOYMENT})
+    """Return all public names, those that are imported later included."""
+    return sorted({*globals(), *_LATER})

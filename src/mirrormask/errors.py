@@ -32,6 +32,10 @@ class NonFiniteError(MirrormaskError, ArithmeticError):
     """A loss or a weight became NaN or infinite."""
 
 
+class RankError(MirrormaskError, RuntimeError):
+    """Processes that train one model together differ, or it is sharded in a way not understood."""
+
+
 class CheckpointError(MirrormaskError, ValueError):
     """A checkpoint is damaged, or belongs to another model, method or target."""
 

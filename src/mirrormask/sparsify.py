@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
 from torch import nn
 from torch.optim import Optimizer
 
 from mirrormask.errors import ArgumentError
 from mirrormask.methods import method as find_method
 from mirrormask.optimizer import Recipe, SparseOptimizer
+from mirrormask.optimizer.engines import unwrapped
+from mirrormask.ranks import Ranks
 from mirrormask.selection import Patterns, select
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def sparsify(
@@ -22,6 +28,7 @@ def sparsify(
     include: Patterns | None = None,
     exclude: Patterns | None = None,
     seed: int | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> SparseOptimizer:
     """Wrap an optimizer so that training ends in a model of exactly the sparsity asked for.
 
@@ -39,13 +46,18 @@ def sparsify(
             the default.
         exclude: The same, to leave dense.
         seed: Of random masks, starts and growth, where the method draws any; by default that of
-            torch's global generator, which is not advanced. Give all ranks the same.
+            torch's global generator, of that on the first rank where there are several; it is not
+            advanced.
+        process_group: Of ``torch.distributed``: the ranks that train this model together, all by
+            default. They decide as one; wrap or shard the model first.
 
     Raises:
         ArgumentError: If a number or a method name is outside its domain.
         SelectionError: If a pattern matches nothing, or a selected weight cannot be made sparse.
         OptimizerError: If the optimizer cannot carry the method.
         NonFiniteError: If a selected weight is NaN or infinite.
+        RankError: If ranks give different models, methods or numbers, or shard a weight in a way
+            that the method cannot use.
 
     Example:
         >>> import torch
@@ -60,6 +72,29 @@ def sparsify(
         >>> optimizer.finalize().zeros
         90
     """
+    ranks = Ranks(process_group)
+    with ranks.refusing_together():
+        _check_kinds(optimizer, model, method)
+        if isinstance(method, Recipe):
+            name, recipe = "custom", method
+        else:
+            name, recipe = method, find_method(method).recipe
+        model = unwrapped(model)
+        targets = select(model, include, exclude)
+    return SparseOptimizer(
+        optimizer,
+        model,
+        targets,
+        recipe,
+        method=name,
+        sparsity=sparsity,
+        steps=steps,
+        seed=seed,
+        ranks=ranks,
+    )
+
+
+def _check_kinds(optimizer: object, model: object, method: object) -> None:
     if isinstance(optimizer, SparseOptimizer):
         raise ArgumentError(
             "optimizer is wrapped by sparsify already: wrap a plain torch.optim optimizer."
@@ -69,24 +104,8 @@ def sparsify(
             f"model is a {type(model).__name__}, not a torch.nn.Module: call sparsify(optimizer, "
             "model, ...) in this order."
         )
-    if isinstance(method, Recipe):
-        name, recipe = "custom", method
-    elif not isinstance(method, str):
+    if not isinstance(method, str | Recipe):
         raise ArgumentError(
             f"method={method!r} is neither a name nor a Recipe: use a name such as 'pilot', or "
             "mirrormask.Recipe(...)."
         )
-    else:
-        name, recipe = method, find_method(method).recipe
-    # A compiled model is another module around the same tensors, with other names for them.
-    model = getattr(model, "_orig_mod", model)
-    return SparseOptimizer(
-        optimizer,
-        model,
-        select(model, include, exclude),
-        recipe,
-        method=name,
-        sparsity=sparsity,
-        steps=steps,
-        seed=torch.initial_seed() if seed is None else seed,
-    )

@@ -51,12 +51,16 @@ class Geometry(ABC):
         keeps_weight_decay: Whether the caller's own weight decay keeps its meaning; on factors
             it would be a second L1 penalty.
         reaches_zero: Whether there is a proximal L1 step: :meth:`shrink` and :meth:`distance`.
+        separable: Whether each weight moves by itself: its latents have its shape and depend on
+            its own value and gradient alone, also at the start, and 0-d ones on none. Only such
+            weights may be sharded over ranks.
     """
 
     decays_through_base: ClassVar[bool]
     zero_is_fixed: ClassVar[bool]
     keeps_weight_decay: ClassVar[bool]
     reaches_zero: ClassVar[bool] = True
+    separable: ClassVar[bool] = False
 
     @abstractmethod
     def split(self, x: Tensor) -> Latents:

@@ -26,6 +26,7 @@ class Euclidean(Geometry):
     decays_through_base: ClassVar[bool] = True
     zero_is_fixed: ClassVar[bool] = False
     keeps_weight_decay: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
 
     def split(self, x: Tensor) -> Latents:
         """Return a copy of ``x``."""

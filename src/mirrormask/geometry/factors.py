@@ -47,6 +47,7 @@ class Factors(Geometry):
     decays_through_base: ClassVar[bool] = True
     zero_is_fixed: ClassVar[bool] = True
     keeps_weight_decay: ClassVar[bool] = False
+    separable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.beta) and self.beta >= 0):

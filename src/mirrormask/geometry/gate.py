@@ -48,6 +48,7 @@ class Gate(Geometry):
     decays_through_base: ClassVar[bool] = False
     zero_is_fixed: ClassVar[bool] = False
     keeps_weight_decay: ClassVar[bool] = False
+    separable: ClassVar[bool] = True
     reaches_zero: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -128,6 +128,7 @@ class Mirror(Geometry):
     decays_through_base: ClassVar[bool] = False
     zero_is_fixed: ClassVar[bool] = False
     keeps_weight_decay: ClassVar[bool] = False
+    separable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.a) and self.a >= SMALLEST_SCALE):

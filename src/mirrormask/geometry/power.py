@@ -42,6 +42,7 @@ class Power(Geometry):
     decays_through_base: ClassVar[bool] = True
     zero_is_fixed: ClassVar[bool] = True
     keeps_weight_decay: ClassVar[bool] = False
+    separable: ClassVar[bool] = True
     reaches_zero: ClassVar[bool] = False  # from p = 2 on, zero is infinitely far away
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from mirrormask.masking.budget import zeros_per_tensor as zeros_per_tensor
 from mirrormask.masking.cycles import Cycles as Cycles
 from mirrormask.masking.exact import keep_at as keep_at
 from mirrormask.masking.exact import keep_largest as keep_largest
+from mirrormask.masking.exact import kth_smallest as kth_smallest
 from mirrormask.masking.groups import Block as Block
 from mirrormask.masking.groups import Rows as Rows
 from mirrormask.masking.n_of_m import NofM as NofM

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mirrormask.errors import ArgumentError
 from mirrormask.masking.budget import Scope, zeros_asked, zeros_per_tensor
+from mirrormask.ranks import is_sharded, keep_largest_in_shards, kth_smallest_in_shards
 
 
 def keep_largest(magnitudes: Sequence[Tensor], zeros: int) -> list[Tensor]:
@@ -16,10 +17,11 @@ def keep_largest(magnitudes: Sequence[Tensor], zeros: int) -> list[Tensor]:
 
     Equal magnitudes at the threshold are dropped in the order of the tensors and of their
     elements, so the choice is the same on every run and every rank. Threshold and counts stay on
-    the device. NaN counts as larger than any number: it stays, for the caller to find.
+    the device. NaN counts as larger than any number: it stays, for the caller to find. Sharded
+    tensors (DTensor) give the masks that they would give whole, sharded alike.
 
     Args:
-        magnitudes: Non-negative tensors of any shapes, compared across all of them.
+        magnitudes: Tensors of any shapes, compared across all of them.
         zeros: How many elements to drop, 0 to the total.
 
     Returns:
@@ -37,6 +39,8 @@ def keep_largest(magnitudes: Sequence[Tensor], zeros: int) -> list[Tensor]:
         raise ArgumentError(f"zeros={zeros} is impossible among {total} weights.")
     if not magnitudes:
         return []
+    if any(is_sharded(tensor) for tensor in magnitudes):
+        return keep_largest_in_shards(magnitudes, zeros)
     home = magnitudes[0].device
     flat = torch.cat([tensor.detach().to(home).flatten() for tensor in magnitudes])
     keep = _keep_flat(flat, zeros)
@@ -67,6 +71,22 @@ def keep_at(magnitudes: Sequence[Tensor], sparsity: float, scope: Scope) -> list
     return [
         keep_largest([tensor], count)[0] for tensor, count in zip(magnitudes, zeros, strict=True)
     ]
+
+
+def kth_smallest(tensors: Sequence[Tensor], k: int) -> Tensor:
+    """Return the ``k``-th smallest element over all tensors, 0-d, on the device, without a sync.
+
+    Args:
+        tensors: At least one, plain or sharded.
+        k: From 1 to the number of elements.
+
+    Example:
+        >>> kth_smallest([torch.tensor([3.0, 1.0]), torch.tensor([2.0])], 2)
+        tensor(2.)
+    """
+    if any(is_sharded(tensor) for tensor in tensors):
+        return kth_smallest_in_shards(tensors, k)
+    return torch.cat([tensor.flatten() for tensor in tensors]).kthvalue(k).values
 
 
 def _keep_flat(flat: Tensor, zeros: int) -> Tensor:

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from mirrormask.errors import ArgumentError
 from mirrormask.masking.budget import Scope
+from mirrormask.masking.exact import keep_largest
 from mirrormask.masking.pattern import Unstructured
 from mirrormask.masking.policy import Candidates, Masking
 from mirrormask.masking.static import random_scores
+from mirrormask.ranks import count_true
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,8 @@ def drop_and_grow(magnitude: Tensor, kept: Tensor, growth: Tensor, fraction: flo
     """Return a mask with as many kept weights, of which a part is new.
 
     The smallest kept ones are dropped; then the best of all that are not kept, the dropped ones
-    among them, are grown.
+    among them, are grown. Of equals the last ones are kept and grown, so that all ranks choose
+    alike.
 
     Args:
         magnitude: Non-negative, any shape.
@@ -142,13 +145,11 @@ def drop_and_grow(magnitude: Tensor, kept: Tensor, growth: Tensor, fraction: flo
         ... )
         tensor([ True, False, False,  True])
     """
-    size = int(kept.sum())
+    size = int(count_true([kept]))
     moved = math.floor(fraction * size)
     if moved == 0:
         return kept.clone()
-    worth = torch.where(kept, magnitude, -1.0).flatten()
-    stays = torch.zeros_like(kept).flatten()
-    stays[worth.topk(size - moved).indices] = True
-    score = torch.where(stays, -torch.inf, growth.flatten().to(torch.float64))
-    stays[score.topk(moved).indices] = True
-    return stays.view(kept.shape)
+    worth = torch.where(kept, magnitude, -1.0)
+    stays = keep_largest([worth], kept.numel() - (size - moved))[0]
+    score = torch.where(stays, -torch.inf, growth.to(torch.float64))
+    return stays | keep_largest([score], kept.numel() - moved)[0]

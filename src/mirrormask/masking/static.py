@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mirrormask.masking.budget import Scope
 from mirrormask.masking.policy import Candidates, Masking
+from mirrormask.ranks import draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,4 @@ class StaticRandom(Masking):
 
 def random_scores(candidates: Candidates) -> list[Tensor]:
     """Return a uniform draw for each weight, in the shapes and on the devices of the weights."""
-    return [
-        torch.rand(tensor.shape, generator=candidates.generator).to(tensor.device)
-        for tensor in candidates.magnitudes
-    ]
+    return [draw(tensor, candidates.generator) for tensor in candidates.magnitudes]

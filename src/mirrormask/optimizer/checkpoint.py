@@ -22,9 +22,9 @@ def pack(optimizer: SparseOptimizer) -> dict[str, Any]:
 
     The state of a targeted tensor holds its latents by name, ``"cut"`` once there is a mask, and
     the base optimizer's state of each slot as ``"<slot>.<entry>"``. All tensors are the live ones,
-    as in ``torch.optim``. The model's own checkpoint has the weights that share its memory; they
-    are here too where the method changes them at its start, since a new optimizer would do so
-    again to a model that is loaded already.
+    as in ``torch.optim``, and sharded as the weights are. The model's own checkpoint has the
+    weights that share its memory; they are here too where the method changes them at its start,
+    since a new optimizer would do so again to a model that is loaded already.
     """
     if optimizer.finalized:
         raise LifecycleError(
@@ -73,7 +73,9 @@ def unpack(optimizer: SparseOptimizer, state_dict: dict[str, Any]) -> None:
         latents[parameter] = _read_latents(optimizer, weight, saved[index])
         for name, slot in weight.slots.items():
             base_state[slot] = {
-                key.removeprefix(f"{name}."): value
+                key.removeprefix(f"{name}."): weight.part_of(value)
+                if isinstance(value, Tensor)
+                else value
                 for key, value in saved[index].items()
                 if key.startswith(f"{name}.")
             }
@@ -113,15 +115,15 @@ def _describe(optimizer: SparseOptimizer, parameter: Tensor) -> list[Any]:
 
 def _pack_weight(optimizer: SparseOptimizer, weight: LatentWeight) -> dict[str, Any]:
     packed: dict[str, Any] = {
-        name: tensor
+        name: weight.wrap(tensor)
         for name, tensor in weight.latents.items()
         if not _in_the_model(optimizer, weight, name)
     }
     if weight.cut is not None:
-        packed["cut"] = weight.cut
+        packed["cut"] = weight.wrap(weight.cut)
     for name, slot in weight.slots.items():
         for key, value in optimizer.base.state.get(slot, {}).items():
-            packed[f"{name}.{key}"] = value
+            packed[f"{name}.{key}"] = weight.wrap(value) if isinstance(value, Tensor) else value
     return packed
 
 

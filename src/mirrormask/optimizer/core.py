@@ -11,22 +11,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mirrormask.geometry import Landing
-from mirrormask.optimizer import (
-    checkpoint,
-    finish,
-    in_backward,
-    preconditions,
-    rewind,
-    timetable,
-)
+from mirrormask.optimizer import checkpoint, finish, preconditions, rewind, timetable
 from mirrormask.optimizer.base_step import BaseStep
-from mirrormask.optimizer.cut import freeze, is_exact, mask_of, takes_away
+from mirrormask.optimizer.cut import is_exact, mask_of, restart_idle, takes_away
+from mirrormask.optimizer.engines import check_engine, refuse_met_in_backward, reshard
 from mirrormask.optimizer.feedback import Feedback, measure
 from mirrormask.optimizer.latent_weight import LatentWeight
+from mirrormask.optimizer.measures import measure_scales, total_size
 from mirrormask.optimizer.places import Places
 from mirrormask.optimizer.randomness import generator_for
 from mirrormask.optimizer.recipe import Recipe
+from mirrormask.optimizer.sharding import check_shards, describe
 from mirrormask.pressure import Clock, PressureState, TrainingSignal
+from mirrormask.ranks import Ranks
 from mirrormask.report import SparsityReport
 from mirrormask.selection import Target
 
@@ -55,13 +52,16 @@ class SparseOptimizer(Optimizer):
         method: Name for reports and checkpoints.
         sparsity: Fraction of zeros over all targets, in [0, 1).
         steps: Optimizer steps in the whole run.
-        seed: Of what the method draws: random masks, starts and growth.
+        seed: Of what the method draws: random masks, starts and growth; None takes that of the
+            first rank's torch.
+        ranks: The processes that train this model together; this one alone by default.
 
     Raises:
         ArgumentError: If ``sparsity``, ``steps`` or ``seed`` is outside its domain, or the masking
             cannot have that sparsity on these tensors.
         OptimizerError: If ``base`` is no optimizer, cannot carry latents or lacks a target.
         NonFiniteError: If a target holds NaN or infinity.
+        RankError: If ranks differ, or a weight is sharded in a way that the method cannot use.
     """
 
     def __init__(
@@ -74,14 +74,28 @@ class SparseOptimizer(Optimizer):
         method: str,
         sparsity: float,
         steps: int,
-        seed: int,
+        seed: int | None,
+        ranks: Ranks | None = None,
     ) -> None:
-        sparsity, steps = preconditions.check_run(sparsity, steps)
-        preconditions.check_seed(seed)
-        preconditions.check_base(base, targets)
-        shapes = {target.name: target.layout.shape(target.parameter.shape) for target in targets}
-        recipe.masking.pattern.check(shapes, sparsity)
-        preconditions.check_finite((target.name, target.parameter) for target in targets)
+        self.ranks = ranks or Ranks()
+        with self.ranks.refusing_together():
+            sparsity, steps = preconditions.check_run(sparsity, steps)
+            if seed is not None:
+                preconditions.check_seed(seed)
+            preconditions.check_base(base, targets)
+            check_engine(base, ((target.name, target.parameter) for target in targets))
+            shapes = {
+                target.name: target.layout.shape(target.parameter.shape) for target in targets
+            }
+            recipe.masking.pattern.check(shapes, sparsity)
+            preconditions.check_finite((target.name, target.parameter) for target in targets)
+            check_shards(recipe, base, targets, self.ranks)
+        if self.ranks.size > 1:
+            said = describe(base, model, targets, recipe)
+            said |= {"method": method, "sparsity": sparsity, "steps": steps, "seed": seed}
+            self.ranks.agree(said)
+        if seed is None:
+            seed = int(self.ranks.gather(torch.initial_seed())[0])
         if not recipe.geometry.keeps_weight_decay:
             preconditions.warn_of_weight_decay(base.param_groups, targets, method)
         self.base = base
@@ -112,6 +126,7 @@ class SparseOptimizer(Optimizer):
             if all(slot is not weight.parameter for slot in weight.slots.values()):
                 base.state.pop(weight.parameter, None)
         timetable.follow(self)
+        reshard(model)
         self.pressure_state: PressureState = recipe.pressure.start(float(self.l1()))
 
     @property
@@ -130,18 +145,20 @@ class SparseOptimizer(Optimizer):
             What the closure returned, or None.
 
         Raises:
-            LifecycleError: If the model is finalised, all announced steps are done, or a tensor is
-                no longer in the model; the weights are as they were.
+            LifecycleError: If the model is finalised, all announced steps are done, or a weight
+                was replaced or sharded anew; the weights are as they were.
             OptimizerError: If a step was taken inside backward already.
+            RankError: If ranks would cut different weights; nothing is cut then.
         """
         preconditions.refuse_finalized(self, "step")
         preconditions.refuse_late_step(self)
-        self._places.refuse_swapped(self.model, self.weights.values())
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        in_backward.refuse_met(self.weights.values())
+        refuse_met_in_backward(self.weights.values())
+        if self._places.check():
+            reshard(self.model)
         alpha = self.alpha
         application = self.recipe.pressure.application
         for weight in self.weights.values():
@@ -159,7 +176,12 @@ class SparseOptimizer(Optimizer):
         return loss
 
     def observe(self, train_accuracy: float) -> None:
-        """Report the training accuracy of an epoch to a pressure that asks for it (Algorithm 1)."""
+        """Report the training accuracy of an epoch to a pressure that asks for it (Algorithm 1).
+
+        Each rank reports its own, and their mean counts.
+        """
+        home = next(iter(self.weights.values())).device
+        train_accuracy = self.ranks.mean_of(train_accuracy, home)
         first, length = self.phase()
         done = self.steps_done - first
         if first > 0 and done == 0:
@@ -172,7 +194,8 @@ class SparseOptimizer(Optimizer):
         """Whether the masks in force have the zeros asked for, so that weights only train on.
 
         What comes before is a denser model: keep the best model, or stop early, from here on only.
-        Methods that cut at the end get here in ``finalize``. Asks the device.
+        Methods that cut at the end get here in ``finalize``. Asks the device, and where weights
+        are sharded all ranks have to ask at once.
         """
         return is_exact(self.weights.values(), self.sparsity)
 
@@ -182,21 +205,17 @@ class SparseOptimizer(Optimizer):
 
     @torch.no_grad()
     def l1(self) -> Tensor:
-        """Return the sum of ``|x|`` over the targeted weights, 0-d, on the device."""
-        sums = [
-            # Metal has no float64.
-            w.parameter.abs().sum(
-                dtype=torch.float32 if w.parameter.device.type == "mps" else torch.float64
-            )
-            for w in self.weights.values()
-        ]
-        return torch.stack([total.to(sums[0].device) for total in sums]).sum()
+        """Return the sum of ``|x|`` over the targeted weights of all ranks, 0-d, on the device."""
+        return total_size([weight.parameter for weight in self.weights.values()])
 
     @torch.no_grad()
     def scales(self) -> dict[str, float]:
-        """Return the scale ``a`` of each targeted tensor: L2 below it, L1 above."""
+        """Return the scale ``a`` of each targeted tensor: L2 below it, L1 above.
+
+        Of sharded tensors it is that of a sample; all ranks have to ask at once.
+        """
         preconditions.refuse_finalized(self, "scales")
-        return {w.name: float(self.recipe.geometry.scale(w.latents)) for w in self.weights.values()}
+        return measure_scales(self)
 
     @torch.no_grad()
     def finalize(self, data: Iterable[Any] | None = None) -> SparsityReport:
@@ -220,23 +239,29 @@ class SparseOptimizer(Optimizer):
         """
         preconditions.refuse_finalized(self, "finalize")
         weights = self.weights.values()
-        self._places.refuse_swapped(self.model, weights)
-        for weight in weights:
-            weight.adopt_edits()
-        preconditions.check_finite((weight.name, weight.parameter) for weight in weights)
-        kept = timetable.last_masks(self)
         # All that may fail comes before the cut, so that finalize can be called again.
+        with self.ranks.refusing_together():
+            if self._places.check():
+                reshard(self.model)
+            for weight in weights:
+                weight.adopt_edits()
+            preconditions.check_finite((weight.name, weight.parameter) for weight in weights)
+            if data is not None:
+                inputs, data = finish.take_first(data)
+        self.ranks.agree({})
+        kept = timetable.last_masks(self)
         flops: dict[str, int] = {}
         if data is not None:
-            inputs, data = finish.take_first(data)
             flops = finish.count_flops(self.model, inputs)
         elif finish.has_batchnorm(self.model) and takes_away(weights, kept):
             finish.warn_of_stale_statistics()
-        freeze(weights, kept, self.base)
+        timetable.cut(self, kept)
         self.restart_idle()
+        reshard(self.model)
         self.stored = {}
         if data is not None and finish.has_batchnorm(self.model):
-            finish.refresh_batchnorm(self.model, data)
+            finish.refresh_batchnorm(self.model, data, self.ranks)
+            reshard(self.model)
         self.finalized = True
         for weight in weights:
             for slot in weight.slots.values():
@@ -266,6 +291,7 @@ class SparseOptimizer(Optimizer):
         """
         preconditions.refuse_finalized(self, "load_state_dict")
         checkpoint.unpack(self, state_dict)
+        reshard(self.model)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters that stay dense."""
@@ -317,5 +343,4 @@ class SparseOptimizer(Optimizer):
 
     def restart_idle(self) -> None:
         """Move kept weights off an exact zero."""
-        for weight in self.weights.values():
-            weight.restart_idle()
+        restart_idle(self.weights.values(), self.ranks)

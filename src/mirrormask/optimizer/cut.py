@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from mirrormask.masking import Candidates, zeros_asked
 from mirrormask.optimizer.latent_weight import LatentWeight
 from mirrormask.optimizer.randomness import generator_for
+from mirrormask.ranks import Ranks, count_true, local_part
 
 
 def candidates_of(
@@ -20,45 +21,60 @@ def candidates_of(
 
     All with outputs in dimension 0 and inputs in dimension 1, however they are stored.
     """
-    gradients = [weight.dense_gradient for weight in weights]
     known = [
-        weight.layout.outputs_first(gradient)
-        for weight, gradient in zip(weights, gradients, strict=True)
-        if gradient is not None
+        _present(weight, weight.dense_gradient)
+        for weight in weights
+        if weight.dense_gradient is not None
     ]
     return Candidates(
-        magnitudes=[weight.layout.outputs_first(weight.weight().abs()) for weight in weights],
+        magnitudes=[_present(weight, weight.weight().abs()) for weight in weights],
         kept=[weight.layout.outputs_first(mask_of(weight)) for weight in weights],
-        gradients=known if len(known) == len(gradients) else None,
+        gradients=known if len(known) == len(weights) else None,
         step=step,
         steps=steps,
         generator=generator_for(seed, step),
     )
 
 
+def _present(weight: LatentWeight, part: Tensor) -> Tensor:
+    return weight.layout.outputs_first(weight.wrap(part))
+
+
 def mask_of(weight: LatentWeight) -> Tensor:
-    """Return the mask in force, True where the weight is kept."""
+    """Return the mask in force, True where the weight is kept, sharded as the weight is."""
     cut = weight.cut
-    return torch.ones_like(weight.parameter, dtype=torch.bool) if cut is None else ~cut
+    kept = torch.ones_like(weight.local, dtype=torch.bool) if cut is None else ~cut
+    return weight.wrap(kept)
 
 
 def is_exact(weights: Collection[LatentWeight], sparsity: float) -> bool:
     """Return whether the masks in force have just the zeros asked for; asks the device."""
-    cuts = [weight.cut for weight in weights]
-    zeros = sum(int(cut.sum()) for cut in cuts if cut is not None)
-    return zeros == zeros_asked(sparsity, sum(weight.parameter.numel() for weight in weights))
+    total = sum(weight.parameter.numel() for weight in weights)
+    kept = int(count_true([mask_of(weight) for weight in weights]).sum())
+    return total - kept == zeros_asked(sparsity, total)
 
 
 def takes_away(weights: Collection[LatentWeight], kept: Sequence[Tensor]) -> bool:
-    """Return whether a cut to these changes any weight; asks the device."""
+    """Return whether a cut to these changes any weight that is here; asks the device."""
     pairs = zip(weights, kept, strict=True)
-    return any(bool(weight.weight()[~keep].any()) for weight, keep in pairs)
+    return any(bool(weight.weight()[~local_part(keep)].any()) for weight, keep in pairs)
+
+
+def restart_idle(weights: Collection[LatentWeight], ranks: Ranks) -> None:
+    """Move kept weights off an exact zero, to the smallest live magnitude of their tensor."""
+    smallest = [weight.smallest() for weight in weights]
+    if any(weight.box is not None for weight in weights):
+        home = smallest[0].device
+        least = ranks.least(torch.stack([one.to(home, torch.float64) for one in smallest]))
+        smallest = [one.to(w.device, w.dtype) for one, w in zip(least, weights, strict=True)]
+    for weight, value in zip(weights, smallest, strict=True):
+        weight.restart_idle(value)
 
 
 def freeze(weights: Collection[LatentWeight], kept: Sequence[Tensor], base: Optimizer) -> None:
     """Cut all but these, in the value and in every buffer, so that nothing revives the rest."""
     for weight, keep in zip(weights, kept, strict=True):
-        cut = ~keep
+        cut = ~local_part(keep)
         weight.set_cut(cut)
         for slot in weight.slots.values():
             for value in base.state.get(slot, {}).values():

@@ -69,9 +69,10 @@ def measure(optimizer: SparseOptimizer) -> None:
         optimizer.pressure_state = pressure.react(optimizer.pressure_state, measured, clock)
     geometry, weights = optimizer.recipe.geometry, optimizer.weights.values()
     stride = 1 + sum(p.numel() for p in optimizer.weights) // SAMPLE
-    samples = [weight.sample(stride) for weight in weights]
-    if pressure.application == "proximal":
-        distances = [geometry.distance(latents) for latents in samples]
-    else:
-        distances = [geometry.compose(latents).abs() for latents in samples]
+    distances = []
+    for weight in weights:
+        latents = weight.sample(stride)
+        proximal = pressure.application == "proximal"
+        far = geometry.distance(latents) if proximal else geometry.compose(latents).abs()
+        distances.append(weight.wrap_sample(far, stride))
     optimizer.feedback.send(pressure.measure(distances, optimizer.sparsity))

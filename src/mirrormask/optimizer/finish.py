@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mirrormask.errors import ArgumentError, MirrormaskWarning
 from mirrormask.masking import zeros_asked
 from mirrormask.names import plain_name
+from mirrormask.ranks import Ranks, count_true
 from mirrormask.report import SparsityReport, TensorSparsity
 
 _COUNTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -39,8 +40,8 @@ def warn_of_stale_statistics() -> None:
     )
 
 
-def refresh_batchnorm(model: nn.Module, data: Iterable[Any]) -> None:
-    """Re-estimate all BatchNorm statistics as plain averages over the batches."""
+def refresh_batchnorm(model: nn.Module, data: Iterable[Any], ranks: Ranks) -> None:
+    """Re-estimate all BatchNorm statistics as plain averages over the batches of all ranks."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     with modes_kept(model):
@@ -49,6 +50,10 @@ def refresh_batchnorm(model: nn.Module, data: Iterable[Any]) -> None:
         finally:  # a batch that fails must not leave averages over the whole history switched on
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
+    for norm in norms:
+        for statistic in (norm.running_mean, norm.running_var):
+            if statistic is not None:
+                ranks.mean(statistic)
 
 
 @contextmanager
@@ -122,8 +127,10 @@ def count_zeros(
     modules = {plain_name(n): m for n, m in model.named_modules(remove_duplicate=False)}
     counted = {id(tensor) for _, tensor in targets}
     others = [p for p in model.parameters() if id(p) not in counted]
+    zeros = count_true([tensor == 0 for _, tensor in targets]).tolist()
+    other_zeros = int(count_true([p == 0 for p in others]).sum()) if others else 0
     rows = []
-    for names, tensor in targets:
+    for (names, tensor), tensor_zeros in zip(targets, zeros, strict=True):
         # A tied weight works in every layer that holds it.
         owners = [name.rpartition(".")[0] for name in names]
         owners = [owner for owner in owners if isinstance(modules.get(owner), _COUNTED)]
@@ -132,7 +139,7 @@ def count_zeros(
                 name=names[0],
                 shape=tuple(tensor.shape),
                 weights=tensor.numel(),
-                zeros=int((tensor == 0).sum()),
+                zeros=tensor_zeros,
                 flops=sum(flops.get(owner, 0) for owner in owners) if flops and owners else None,
             )
         )
@@ -143,6 +150,6 @@ def count_zeros(
         asked_zeros=zeros_asked(asked, sum(row.weights for row in rows)),
         tensors=tuple(rows),
         other_weights=sum(p.numel() for p in others),
-        other_zeros=sum(int((p == 0).sum()) for p in others),
+        other_zeros=other_zeros,
         flops=flops.get(""),
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from mirrormask.errors import LifecycleError, OptimizerError
+from mirrormask.errors import CheckpointError, LifecycleError, OptimizerError
 from mirrormask.geometry import Geometry, Landing, Latents
+from mirrormask.layout import Layout
+from mirrormask.ranks import Box, is_sharded, local_part
 from mirrormask.selection import Target
 
 
@@ -14,12 +16,15 @@ class LatentWeight:
     """Keeps the latents of one tensor in step with the plain weight that the model sees.
 
     Latents are float32 where the weight is narrower. A geometry whose latent ``"x"`` is the
-    weight itself shares the model's memory and costs none.
+    weight itself shares the model's memory and costs none. Of a weight that is sharded over ranks
+    this is the part that is here: latents, slots, masks and gradients are plain tensors in its
+    shape.
 
     Attributes:
         name: Qualified name of the tensor in the model.
         names: All its names, where it is tied.
         parameter: The model's own tensor.
+        box: How it is sharded, or None where it is whole.
         layout: Where it keeps its outputs.
         latents: What stands for it, by name.
         slots: What the base optimizer is given in its place, by name: the objects that key its
@@ -31,12 +36,14 @@ class LatentWeight:
         self.name = target.name
         self.names = target.names
         self.parameter = target.parameter
-        self.layout = target.layout
+        self.box = Box.of(self.parameter) if is_sharded(self.parameter) else None
+        # Where shards are, no masking asks for rows.
+        self.layout = target.layout if self.box is None else Layout()
         self.geometry = geometry
         # One byte a weight, all ones where it is kept and 0 where it is cut: a bitwise and is much
         # faster than filling by a boolean mask, and unlike a product it clears infinity and NaN.
         self._kept: Tensor | None = None
-        weight = self.parameter.detach()
+        weight = self.local
         self._form = weight.dtype, weight.shape
         dtype = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
         self.latents: Latents = geometry.start(weight.to(dtype), generator)
@@ -49,6 +56,39 @@ class LatentWeight:
         for name, tensor in geometry.moving(self.latents).items():
             self.slots[name] = self._slot_for(name, tensor)
         self._write()
+
+    @property
+    def local(self) -> Tensor:
+        """The weight, or the part of it that is here, in the model's memory."""
+        return self.parameter.detach() if self.box is None else local_part(self.parameter)
+
+    def wrap(self, part: Tensor) -> Tensor:
+        """Return a tensor of the weight's shape, sharded as the weight is, from parts of it."""
+        if self.box is None or tuple(part.shape) != self.box.lengths:
+            return part
+        return self.box.wrap(part)
+
+    def part_of(self, tensor: Tensor) -> Tensor:
+        """Return what is here of a tensor that is sharded as the weight is, or whole."""
+        if is_sharded(tensor):
+            there = Box.of(tensor)
+            if self.box is None or there.placements != self.box.placements:
+                raise CheckpointError(
+                    f"A tensor for {self.name!r} is sharded as {there.placements}, the weight is "
+                    "not: load it with mirrormask.load_checkpoint, which shards anew."
+                )
+            return local_part(tensor)
+        if self.box is None or tuple(tensor.shape) != self.box.shape:
+            return tensor
+        return self.box.cut_out(tensor)
+
+    def lies_as_before(self) -> bool:
+        """Return whether the weight is sharded as it was at the start."""
+        parameter: Tensor = self.parameter
+        if self.box is None or not is_sharded(parameter):
+            return self.box is None and not is_sharded(parameter)
+        same = tuple(parameter.placements) == self.box.placements
+        return same and tuple(self.local.shape) == self.box.lengths
 
     @property
     def cut(self) -> Tensor | None:
@@ -71,10 +111,20 @@ class LatentWeight:
 
     def sample(self, stride: int) -> Latents:
         """Return the latents of every ``stride``-th weight; 0-d ones belong to all of them."""
+        shape = self.local.shape
+        chosen = (
+            slice(None, None, stride) if self.box is None else self.box.every(stride, self.device)
+        )
         return {
-            name: latent.expand(self.parameter.shape).flatten()[::stride] if latent.ndim else latent
+            name: latent.expand(shape).flatten()[chosen] if latent.ndim else latent
             for name, latent in self.latents.items()
         }
+
+    def wrap_sample(self, values: Tensor, stride: int) -> Tensor:
+        """Return numbers on a :meth:`sample` as a tensor of those on all ranks."""
+        if self.box is None:
+            return values
+        return self.box.wrap_some(values, -(-self.parameter.numel() // stride))
 
     def adopt_edits(self) -> None:
         """Take over what was written into the model's weight since the last step.
@@ -85,7 +135,7 @@ class LatentWeight:
         Raises:
             LifecycleError: If the weight is on another device, or of another precision or shape.
         """
-        weight = self.parameter.detach()
+        weight = self.local
         if (weight.dtype, weight.shape) != self._form:
             was, now = (
                 f"{str(d).removeprefix('torch.')} {tuple(s)}"
@@ -124,7 +174,7 @@ class LatentWeight:
         grad = self.parameter.grad
         if grad is None:
             if keep_gradient:
-                self.dense_gradient = torch.zeros_like(self.parameter)
+                self.dense_gradient = torch.zeros_like(self.local)
             for slot in self.slots.values():
                 slot.grad = None
             return
@@ -133,18 +183,19 @@ class LatentWeight:
                 f"Weight {self.name!r} has a sparse gradient: use sparse=False in its embedding, "
                 f"or leave it out with exclude={self.name!r}."
             )
+        grad = local_part(grad)
         if keep_gradient:
             self.dense_gradient = grad.abs()
         if self._kept is not None:
             _clear(grad, self._kept)
         if penalty > 0:
-            grad.add_(self.parameter.detach().sign(), alpha=penalty)
+            grad.add_(self.local.sign(), alpha=penalty)
         pulled = self.geometry.pull_back(self.latents, grad.to(self.dtype))
         moving = self.geometry.moving(self.latents)
         for name, slot in self.slots.items():
             if slot is self.parameter:
                 continue
-            if name not in self.latents:
+            if name not in self.latents or self.shares_memory:
                 slot.data = moving[name]
             slot.grad = pulled[name]
 
@@ -161,7 +212,9 @@ class LatentWeight:
             return
         if self.shares_memory:
             self._share()  # the base optimizer may have stepped the parameter itself
-        told = Landing(rate=landing.rate, alpha=landing.alpha, budget=landing.budget, grad=grad)
+        told = Landing(
+            rate=landing.rate, alpha=landing.alpha, budget=landing.budget, grad=local_part(grad)
+        )
         self.geometry.absorb(self.latents, self.slots, told)
         if shrinkage > 0:
             self.geometry.shrink(self.latents, shrinkage)
@@ -188,18 +241,27 @@ class LatentWeight:
         self._apply_cut()
         self._write()
 
-    def restart_idle(self) -> None:
+    def smallest(self) -> Tensor:
+        """Return the smallest magnitude of a live weight, 0-d, infinite if none lives."""
+        weight = self.weight().to(self.parameter.dtype)
+        if weight.numel() == 0:
+            return weight.new_full((), torch.inf)
+        return torch.where(weight == 0, torch.inf, weight.abs()).amin()
+
+    def restart_idle(self, smallest: Tensor) -> None:
         """Start kept weights that are exactly zero again, from the smallest live magnitude.
 
         Proximal steps, thresholds, products that underflow, weights revived at zero and layers that
         started there may all leave more zeros than asked for; with this the count of zeros is that
         of the mask.
+
+        Args:
+            smallest: What :meth:`smallest` returned, the least on all ranks.
         """
         # As the model sees it: a narrow weight may be zero where its latents are not.
         weight = self.weight().to(self.parameter.dtype)
         cut = self.cut
         idle = weight == 0 if cut is None else (weight == 0) & ~cut
-        smallest = torch.where(weight == 0, torch.inf, weight.abs()).amin()
         tiny = torch.finfo(self.parameter.dtype).tiny
         value = torch.where(torch.isfinite(smallest), smallest, tiny).to(self.dtype)
         self._replace(idle, self._resplit(value.expand_as(weight)))
@@ -207,7 +269,7 @@ class LatentWeight:
 
     def rebalance(self) -> None:
         """Split the weight anew, as at the start, with the weight itself unchanged."""
-        everywhere = torch.ones_like(self.parameter, dtype=torch.bool)
+        everywhere = torch.ones_like(self.local, dtype=torch.bool)
         self._replace(everywhere, self.geometry.split(self.weight()))
         self._apply_cut()
         self._write()
@@ -215,8 +277,9 @@ class LatentWeight:
     def restore(self, latents: Latents, cut: Tensor | None) -> None:
         """Overwrite latents and mask with those of a checkpoint, and write the weight."""
         for name, tensor in latents.items():
-            self.latents[name].copy_(tensor)
-        self._kept = None if cut is None else -(~cut).to(self.parameter.device, torch.int8)
+            self.latents[name].copy_(self.part_of(tensor))
+        cut = None if cut is None else self.part_of(cut)
+        self._kept = None if cut is None else -(~cut).to(self.device, torch.int8)
         self._apply_cut()
         self._write()
 
@@ -226,11 +289,13 @@ class LatentWeight:
     def _slot_for(self, name: str, tensor: Tensor) -> Tensor:
         if tensor is not self.latents.get(name):
             return tensor.new_empty(0)
-        return self.parameter if self.shares_memory and name == "x" else tensor
+        # A sharded weight is stepped through its part: other latents are plain tensors too.
+        shared = self.shares_memory and name == "x" and self.box is None
+        return self.parameter if shared else tensor
 
     def _share(self) -> None:
         if self.shares_memory:
-            self.latents["x"] = self.parameter.detach()
+            self.latents["x"] = self.local
 
     def _replace(self, where: Tensor, fresh: Latents) -> None:
         for name, latent in self.latents.items():
@@ -251,7 +316,7 @@ class LatentWeight:
 
     def _write(self) -> None:
         if not self.shares_memory:
-            self.geometry.compose(self.latents, out=self.parameter.detach())
+            self.geometry.compose(self.latents, out=self.local)
 
 
 def _same(used_up: Tensor, other: Tensor) -> bool:
@@ -259,6 +324,8 @@ def _same(used_up: Tensor, other: Tensor) -> bool:
 
     Infinite values count as a difference.
     """
+    if not other.numel():
+        return True
     low, high = torch.aminmax(used_up.sub_(other))
     return low.item() == 0 and high.item() == 0
 

@@ -18,7 +18,7 @@ from mirrormask.errors import (
     NonFiniteError,
     OptimizerError,
 )
-from mirrormask.optimizer import in_backward
+from mirrormask.ranks import local_part
 from mirrormask.selection import Target
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ def check_base(base: object, targets: Sequence[Target]) -> None:
             "LBFGS evaluates the loss several times a step, which latents cannot follow: use SGD, "
             "Adam, AdamW, RMSprop or another first-order optimizer."
         )
-    in_backward.refuse_known(base, targets)
     held = {parameter for group in base.param_groups for parameter in group["params"]}
     missing = [target.name for target in targets if target.parameter not in held]
     if missing:
@@ -71,9 +70,12 @@ def check_base(base: object, targets: Sequence[Target]) -> None:
 
 @torch.no_grad()
 def check_finite(tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Refuse NaN and infinity; asks the device once a tensor, so never call it in a step."""
+    """Refuse NaN and infinity; asks the device once a tensor, so never call it in a step.
+
+    Of a sharded tensor only the part that is here is looked at.
+    """
     for name, tensor in tensors:
-        if not torch.isfinite(tensor).all():
+        if not torch.isfinite(local_part(tensor)).all():
             raise NonFiniteError(
                 f"Weight {name!r} holds NaN or infinite values: lower the learning rate, or go "
                 "back to the last good checkpoint."

@@ -16,7 +16,7 @@ Stored = dict[str, Tensor]
 def store(model: nn.Module, weights: Collection[LatentWeight]) -> Stored:
     """Return copies of all that training changes in the model."""
     latents = {
-        f"{weight.name}:{name}": latent
+        f"{weight.name}:{name}": weight.wrap(latent)
         for weight in weights
         for name, latent in weight.latents.items()
     }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mirrormask.optimizer import rewind
 from mirrormask.optimizer.cut import candidates_of, freeze, is_exact, mask_of
+from mirrormask.ranks import checksum
 
 if TYPE_CHECKING:
     from mirrormask.optimizer.core import SparseOptimizer
@@ -21,7 +22,7 @@ def follow(optimizer: SparseOptimizer) -> None:
     done, steps = optimizer.steps_done, optimizer.steps
     sparsity = masking.cut_after(done, steps, optimizer.sparsity)
     if sparsity is not None:
-        freeze(weights, choose(optimizer, sparsity), optimizer.base)
+        cut(optimizer, choose(optimizer, sparsity))
         if sparsity == optimizer.sparsity and optimizer.recipe.pressure.application == "proximal":
             optimizer.restart_idle()
     for weight in weights:
@@ -54,6 +55,17 @@ def choose(optimizer: SparseOptimizer, sparsity: float) -> list[Tensor]:
     )
     masks = optimizer.recipe.masking.choose(candidates, sparsity)
     return [w.layout.as_stored(mask) for w, mask in zip(weights, masks, strict=True)]
+
+
+def cut(optimizer: SparseOptimizer, kept: list[Tensor]) -> None:
+    """Cut all but these, once all ranks are seen to have chosen the same.
+
+    Raises:
+        RankError: If ranks have chosen differently; nothing is cut then.
+    """
+    if optimizer.ranks.size > 1:
+        optimizer.ranks.check_equal(checksum(kept), "the weights that they would keep")
+    freeze(optimizer.weights.values(), kept, optimizer.base)
 
 
 def last_masks(optimizer: SparseOptimizer) -> list[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mirrormask.errors import ArgumentError
-from mirrormask.masking import zeros_asked
+from mirrormask.masking import kth_smallest, zeros_asked
 from mirrormask.pressure.base import (
     Application,
     Clock,
@@ -83,11 +83,10 @@ class SeekTarget(Pressure):
 
     def measure(self, distances: Sequence[Tensor], sparsity: float) -> Tensor:
         """Return the largest distance among the weights to be cut."""
-        flat = torch.cat([distance.flatten() for distance in distances])
-        zeros = zeros_asked(sparsity, flat.numel())
+        zeros = zeros_asked(sparsity, sum(distance.numel() for distance in distances))
         if zeros == 0:
-            return flat.new_zeros(1)
-        return flat.kthvalue(zeros).values.unsqueeze(0)
+            return torch.zeros(1, dtype=distances[0].dtype, device=distances[0].device)
+        return kth_smallest(distances, zeros).unsqueeze(0)
 
     def react(self, state: PressureState, measured: Sequence[float], clock: Clock) -> PressureState:
         """Return the state with the pace that the last measurement asks for."""

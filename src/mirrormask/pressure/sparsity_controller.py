@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mirrormask.errors import ArgumentError
 from mirrormask.pressure.base import Clock, Pressure, PressureState, check_fraction
+from mirrormask.ranks import count_true
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,9 @@ class SparsityController(Pressure):
 
     def measure(self, distances: Sequence[Tensor], sparsity: float) -> Tensor:
         """Return the fraction of zeros, and the target."""
-        zeros = torch.cat([(distance == 0).flatten() for distance in distances])
-        fraction = zeros.to(torch.float32).mean()
+        zeros = count_true([distance == 0 for distance in distances]).sum()
+        weights = sum(distance.numel() for distance in distances)
+        fraction = zeros.to(torch.float32) / weights
         return torch.stack([fraction, torch.full_like(fraction, sparsity)])
 
     def react(self, state: PressureState, measured: Sequence[float], clock: Clock) -> PressureState:

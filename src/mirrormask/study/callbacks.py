@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from mirrormask.errors import CheckpointError
 from mirrormask.study.batches import Batches
+from mirrormask.study.rank_batches import RankBatches
 from mirrormask.study.run_folder import replacing, write_text
 from mirrormask.study.task import Classification
 
@@ -32,7 +33,10 @@ class AtomicCheckpoint(Checkpoint):
         self.path = folder / CHECKPOINT
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save everything that a resumed run needs."""
+        """Save everything that a resumed run needs, all ranks together, the first one to disk."""
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.path)
+            return
         with replacing(self.path) as temporary:
             trainer.save_checkpoint(temporary)
 
@@ -43,7 +47,7 @@ class EpochOrder(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the epoch before the first batch is drawn."""
         batches = trainer.train_dataloader
-        assert isinstance(batches, Batches)
+        assert isinstance(batches, Batches | RankBatches)
         batches.set_epoch(trainer.current_epoch)
 
 
@@ -92,6 +96,8 @@ class History(Callback):
             }
             pl_module.log_dict({k: row[k] for k in ("alpha", "budget", "scale", "l1", "zeros")})
         self.epochs.append(row)
+        if not trainer.is_global_zero:
+            return
         stream = io.StringIO()
         writer = csv.DictWriter(stream, fieldnames=list(self.epochs[0]))
         writer.writeheader()
@@ -117,6 +123,8 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print where the run is."""
+        if not trainer.is_global_zero:
+            return
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
         shown = [f"{self.title}: epoch {trainer.current_epoch + 1}/{self.epochs}"]
         for key, label in (("train_loss", "loss"), ("val_accuracy", "validation accuracy")):

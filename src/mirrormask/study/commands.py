@@ -64,7 +64,11 @@ def train(
         bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")
     ] = False,
 ) -> None:
-    """Train a dense network and its sparse twin, and write a report page."""
+    """Train a dense network and its sparse twin, and write a report page.
+
+    Under torchrun all ranks train together: torchrun --nproc-per-node 2 -m mirrormask train ...
+    """
+    from mirrormask.study.launch import joined
     from mirrormask.study.results_table import results_table
     from mirrormask.study.run_folder import new_run_folder, read_config
     from mirrormask.study.train import time_result
@@ -89,16 +93,17 @@ def train(
         given.pop("mirrormask", None)
     settings = TrainSettings.from_config(given)
     batches = parse_sizes("bench", bench) if bench else ()
-    folder = out or new_run_folder(Path("runs"), settings.name)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)  # a log has no width of its own
-    console.print(f"Run folder: {folder}")
-    result = run_training(settings, folder, resume=resume)
-    console.print(results_table(result))
-    if batches:
-        console.print(time_result(settings, result, batches).table())
-    console.print(f"{result.verdict}\nPage: {folder / 'report.html'}")
+    with joined() as ranks:
+        folder = ranks.gather(out or new_run_folder(Path("runs"), settings.name))[0]
+        # A log has no width of its own; and one rank of several speaks for all.
+        width = None if Console().is_terminal else 140
+        console = Console(width=width, quiet=ranks.rank > 0)
+        console.print(f"Run folder: {folder}")
+        result = run_training(settings, folder, resume=resume)
+        console.print(results_table(result))
+        if batches and ranks.rank == 0:
+            console.print(time_result(settings, result, batches).table())
+        console.print(f"{result.verdict}\nPage: {folder / 'report.html'}")
 
 
 def _on_command_line(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mirrormask.ranks import Ranks
+from mirrormask.report import SparsityReport
 from mirrormask.study.batches import Batches
 from mirrormask.study.callbacks import (
     CHECKPOINT,
@@ -26,7 +28,9 @@ from mirrormask.study.callbacks import (
 )
 from mirrormask.study.data import DATASETS, Dataset, Split
 from mirrormask.study.fit import evaluate
+from mirrormask.study.launch import ranks_here
 from mirrormask.study.models import build_for
+from mirrormask.study.rank_batches import RankBatches
 from mirrormask.study.result import StageResult
 from mirrormask.study.run_folder import replacing
 from mirrormask.study.settings import TrainSettings
@@ -36,15 +40,18 @@ MODEL, RESULT = "model.safetensors", "result.json"
 
 
 def run_stage(
-    folder: Path, settings: TrainSettings, data: Dataset, method: str | None
+    folder: Path, settings: TrainSettings, data: Dataset, method: str | None, ranks: Ranks
 ) -> StageResult:
     """Train one network, or go on with it, or return what it left when it finished before.
+
+    Several ranks train it together, and the first one writes.
 
     Args:
         folder: Of this stage; created if missing.
         settings: Of the whole job.
         data: Loaded with them.
         method: A sparse method, or None for the dense twin.
+        ranks: The processes that train it.
 
     Raises:
         CheckpointError: If the stage's checkpoint is damaged.
@@ -52,15 +59,18 @@ def run_stage(
         OutputError: If the folder cannot be written.
     """
     folder.mkdir(exist_ok=True)
-    if (folder / RESULT).exists():
+    if ranks.gather((folder / RESULT).exists())[0]:
         return StageResult.read(folder / RESULT)
     began = time.perf_counter()
     network = make_model(settings, data)
-    batches = Batches(
-        *data.train,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        augment=DATASETS[settings.data].augment,
+    batches = share(
+        Batches(
+            *data.train,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            augment=DATASETS[settings.data].augment,
+        ),
+        ranks,
     )
     task = Classification(
         network,
@@ -73,13 +83,33 @@ def run_stage(
     )
     history = History(folder)
     title = method or "dense"
-    _fit(folder, settings, task, batches, data.validation, history, title)
+    _fit(folder, settings, task, batches, data.validation, history, title, ranks)
     report = None
     if task.sparse_optimizer is not None:
         # Plain images: what BatchNorm sees should be what it will see.
         plain = Batches(*data.train, batch_size=settings.batch_size, shuffle=False)
         report = task.sparse_optimizer.finalize(plain)
     network.eval()
+    if ranks.rank == 0:
+        _leave(folder, network, data, history, title, report, time.perf_counter() - began)
+    ranks.gather(None)
+    return StageResult.read(folder / RESULT)
+
+
+def share(batches: Batches, ranks: Ranks) -> Batches | RankBatches:
+    """Return a rank's share of each batch; whole batches where there is one rank."""
+    return batches if ranks.size == 1 else RankBatches(batches, rank=ranks.rank, ranks=ranks.size)
+
+
+def _leave(
+    folder: Path,
+    network: nn.Module,
+    data: Dataset,
+    history: History,
+    title: str,
+    report: SparsityReport | None,
+    seconds: float,
+) -> None:
     with replacing(folder / MODEL) as temporary:
         save_file(network.state_dict(), temporary)
     accuracy, loss = evaluate(network, data.test)
@@ -88,7 +118,7 @@ def run_stage(
         title=title,
         test_accuracy=accuracy,
         test_loss=loss,
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
         zeros=report.zeros if report else sum(int((p == 0).sum()) for p in targets),
         weights=report.weights if report else sum(p.numel() for p in targets),
         bytes=(folder / MODEL).stat().st_size,
@@ -97,7 +127,6 @@ def run_stage(
         report=None if report is None else report.to_json(),
     )
     result.write(folder / RESULT)
-    return result
 
 
 def make_model(settings: TrainSettings, data: Dataset) -> nn.Module:
@@ -117,13 +146,15 @@ def _fit(
     folder: Path,
     settings: TrainSettings,
     task: Classification,
-    batches: Batches,
+    batches: Batches | RankBatches,
     validation: Split,
     history: History,
     title: str,
+    ranks: Ranks,
 ) -> None:
     checkpoint = folder / CHECKPOINT
-    if checkpoint.exists():
+    goes_on = ranks.gather(checkpoint.exists())[0]
+    if goes_on:
         check_checkpoint(checkpoint)
     lines = RichProgressBar() if sys.stdout.isatty() else EpochLines(title, settings.epochs)
     # Lightning tells about accelerators and loaders that are not used here.
@@ -132,7 +163,10 @@ def _fit(
         warnings.filterwarnings("ignore", module="lightning")
         trainer = Trainer(
             accelerator="cpu",
-            devices=1,
+            devices=ranks_here(),
+            num_nodes=ranks.size // ranks_here(),
+            strategy="auto" if ranks.size == 1 else "ddp",
+            use_distributed_sampler=False,
             max_epochs=settings.epochs,
             logger=TensorBoardLogger(folder, name="tensorboard", version=""),
             callbacks=[EpochOrder(), history, AtomicCheckpoint(folder), lines],
@@ -149,7 +183,7 @@ def _fit(
             task,
             train_dataloaders=batches,
             val_dataloaders=held_out,
-            ckpt_path=checkpoint if checkpoint.exists() else None,
+            ckpt_path=checkpoint if goes_on else None,
         )
     if trainer.interrupted:
         raise KeyboardInterrupt

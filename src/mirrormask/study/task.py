@@ -86,7 +86,7 @@ class Classification(LightningModule):
             )
         self._hits += (scores.argmax(1) == targets).sum().cpu()
         self._seen += len(targets)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -102,16 +102,24 @@ class Classification(LightningModule):
             self.sparse_optimizer.observe(accuracy)
 
     def train_accuracy(self) -> float:
-        """Return the accuracy over the batches of the epoch so far, each before its step."""
-        return int(self._hits) / max(1, self._seen)
+        """Return the accuracy over the batches of the epoch so far, each before its step.
+
+        All ranks have to ask at once.
+        """
+        counts = torch.tensor([int(self._hits), self._seen])
+        if self._trainer is not None and self.trainer.world_size > 1:
+            counts = self.trainer.strategy.reduce(counts, reduce_op="sum")
+        return int(counts[0]) / max(1, int(counts[1]))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the accuracy on held-out images."""
         images, labels = batch
         scores, targets = self._scores_and_targets(images, labels)
         hits = (scores.argmax(1) == targets).float().mean()
-        self.log("val_accuracy", hits, prog_bar=True, batch_size=len(labels))
-        self.log("val_loss", F.cross_entropy(scores, targets), batch_size=len(labels))
+        size = len(labels)
+        self.log("val_accuracy", hits, prog_bar=True, batch_size=size, sync_dist=True)
+        loss = F.cross_entropy(scores, targets)
+        self.log("val_loss", loss, batch_size=size, sync_dist=True)
 
     def _scores_and_targets(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Score each label: one an image, or one a token of text."""

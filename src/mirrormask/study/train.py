@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 
 from mirrormask.deploy import BenchOptions, BenchReport, bench, save
-from mirrormask.study.data import load
+from mirrormask.ranks import Ranks
+from mirrormask.study.data import Dataset, load
+from mirrormask.study.launch import check_shared, joined
 from mirrormask.study.page import write_page
-from mirrormask.study.result import TrainResult
+from mirrormask.study.result import StageResult, TrainResult
 from mirrormask.study.run_folder import open_run_folder, remove_leftovers, replacing, write_text
 from mirrormask.study.settings import TrainSettings
 from mirrormask.study.stage import MODEL, load_model, run_stage
@@ -21,6 +23,9 @@ PACKED = "model.packed.safetensors"
 
 def train(settings: TrainSettings, folder: Path, *, resume: bool) -> TrainResult:
     """Run the main job in a folder, or go on with the one that is there.
+
+    Where torchrun has started several ranks, they train together with DistributedDataParallel, and
+    the first one writes into the folder, which all have to see.
 
     The folder ends with ``config.json``, ``model.safetensors`` (the sparse network),
     ``model.packed.safetensors`` (the same, packed), ``report.json``, ``metrics.csv``,
@@ -40,17 +45,37 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool) -> TrainResult
         CheckpointError: If a run cannot be resumed.
         DataError: If the data cannot be read.
         NonFiniteError: If a loss is not finite.
+        RankError: If ranks were started with different settings.
     """
+    with joined() as ranks:
+        return _train(settings, folder, ranks, resume=resume)
+
+
+def _train(settings: TrainSettings, folder: Path, ranks: Ranks, *, resume: bool) -> TrainResult:
     torch.set_num_threads(settings.threads)
     data = load(
         settings.data,
         root=settings.data_root,
         validation=settings.validation,
     )
-    open_run_folder(folder, settings.to_config(), resume=resume)
-    remove_leftovers(folder)
-    dense = run_stage(folder / "dense", settings, data, None)
-    sparse = run_stage(folder / "sparse", settings, data, settings.method)
+    with ranks.refusing_together():
+        if ranks.rank == 0:
+            open_run_folder(folder, settings.to_config(), resume=resume)
+            remove_leftovers(folder)
+    ranks.agree({"settings": [f"{k}={v}" for k, v in settings.to_config().items()]})
+    check_shared(folder, ranks)
+    dense = run_stage(folder / "dense", settings, data, None, ranks)
+    sparse = run_stage(folder / "sparse", settings, data, settings.method, ranks)
+    if ranks.rank == 0:
+        _write_results(settings, folder, data, dense, sparse)
+    ranks.gather(None)
+    packed = (folder / PACKED).stat().st_size
+    return TrainResult(folder=folder, dense=dense, sparse=sparse, packed_bytes=packed)
+
+
+def _write_results(
+    settings: TrainSettings, folder: Path, data: Dataset, dense: StageResult, sparse: StageResult
+) -> None:
     models = {name: load_model(folder / name, settings, data) for name in ("dense", "sparse")}
     packed = save(models["sparse"], folder / PACKED)
     result = TrainResult(folder=folder, dense=dense, sparse=sparse, packed_bytes=packed.file_bytes)
@@ -63,7 +88,6 @@ def train(settings: TrainSettings, folder: Path, *, resume: bool) -> TrainResult
         for name, model in models.items()
     }
     write_page(folder / "report.html", settings, result, models, sweeps)
-    return result
 
 
 def time_result(

@@ -1,0 +1,56 @@
+"""Sums and scales of all targeted weights, whole or sharded over ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mirrormask.optimizer.feedback import SAMPLE
+from mirrormask.ranks import is_sharded, local_part, sum_in_shards
+
+if TYPE_CHECKING:
+    from mirrormask.optimizer.core import SparseOptimizer
+
+
+@torch.no_grad()
+def total_size(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the sum of ``|x|`` over tensors, 0-d, on the device.
+
+    Args:
+        tensors: Plain, or sharded over ranks that all ask at once.
+    """
+
+    def size(tensor: Tensor) -> Tensor:
+        # Metal has no float64.
+        exact = torch.float32 if tensor.device.type == "mps" else torch.float64
+        return local_part(tensor).abs().sum(dtype=exact)
+
+    return sum_in_shards(tensors, size).sum()
+
+
+@torch.no_grad()
+def measure_scales(optimizer: SparseOptimizer) -> dict[str, float]:
+    """Return the scale of each targeted tensor, from a sample where it is sharded."""
+    geometry, weights = optimizer.recipe.geometry, list(optimizer.weights.values())
+    stride = 1 + sum(weight.parameter.numel() for weight in weights) // SAMPLE
+    sharded = [weight for weight in weights if is_sharded(weight.parameter)]
+    here = {
+        weight.name: {name: part.cpu() for name, part in weight.sample(stride).items()}
+        for weight in sharded
+    }
+    everywhere = optimizer.ranks.gather(here) if sharded else []
+    scales = {}
+    for weight in weights:
+        latents = weight.latents
+        if everywhere and weight.name in here:
+            latents = {
+                name: latent
+                if latent.ndim == 0
+                else torch.cat([r[weight.name][name] for r in everywhere])
+                for name, latent in here[weight.name].items()
+            }
+        scales[weight.name] = float(geometry.scale(latents))
+    return scales

@@ -1,0 +1,178 @@
+"""Two and three ranks, whole or sharded, train as one process does with the same global batch."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import mirrormask as mm
+from mirrormask.geometry import Euclidean, Factors
+from mirrormask.masking import GradualCubic, ProjectAndFreeze
+from mirrormask.pressure import Constant, SeekTarget, SparsityController
+from mirrormask.ranks import checksum
+
+STEPS = 12
+
+SGD = "sgd"
+ADAMW = "adamw"
+
+ON_SHARDS: dict[str, tuple[str | mm.Recipe, str]] = {
+    "pilot": ("pilot", SGD),
+    "pilot, adamw": ("pilot", ADAMW),
+    "pilot-mirror": ("pilot-mirror", SGD),
+    "pilot-paper": ("pilot-paper", ADAMW),
+    "uniform": (mm.Recipe(masking=GradualCubic(scope="uniform", cuts=5)), SGD),
+    "erk, by decay": (
+        mm.Recipe(
+            geometry=Factors(),
+            pressure=SeekTarget(application="decay"),
+            masking=ProjectAndFreeze(scope="erk"),
+        ),
+        SGD,
+    ),
+    "proximal": (
+        mm.Recipe(
+            geometry=Euclidean(),
+            pressure=Constant(strength=0.05, application="proximal"),
+            masking=ProjectAndFreeze(at=0.5),
+        ),
+        SGD,
+    ),
+    "steered": (
+        mm.Recipe(
+            pressure=SparsityController(strength=0.01, every=3, application="proximal"),
+            masking=GradualCubic(cuts=3),
+        ),
+        ADAMW,
+    ),
+    "random": ("random", SGD),
+    "rigl": ("rigl", SGD),
+    # Not AdamW: its first step is one size for all that has just grown, and the last bit of a sum
+    # over ranks would decide which is dropped.
+    "set": ("set", SGD),
+    "acdc": ("pilot-acdc", SGD),
+    "rewinding": ("pilot-wr", SGD),
+    "lrr": ("lrr", ADAMW),
+    "powerprop": ("powerprop", SGD),
+    "gates": ("cs", SGD),
+}
+"""By name, a method and an optimizer: every masking, scope and pressure, on several geometries."""
+
+ON_REPLICAS = {
+    **{name: ON_SHARDS[name] for name in ("pilot, adamw", "rigl", "rewinding")},
+    "deep factors": ("dwf-3", SGD),
+    "bregman": ("linbreg", SGD),
+    "blocks": ("gmp-block", SGD),
+    "thresholds": ("str", ADAMW),
+}
+
+
+def batch(step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    inputs = torch.randn(12, 12, generator=generator)
+    return inputs, inputs.roll(1, 1)[:, :2].abs()
+
+
+def build(kind: str, method: str | mm.Recipe, base: str) -> tuple[nn.Module, mm.SparseOptimizer]:
+    """12-21-2, the same start everywhere: no two ranks have as many rows, and a third none of 2."""
+    torch.manual_seed(0)
+    model: nn.Module = nn.Sequential(nn.Linear(12, 21), nn.Tanh(), nn.Linear(21, 2))
+    if kind == "shards":
+        from torch.distributed.fsdp import fully_shard
+
+        for layer in (model[0], model[2]):
+            fully_shard(layer)
+        fully_shard(model)
+    elif kind == "replicas":
+        model = nn.parallel.DistributedDataParallel(model)
+    optimizer = (
+        torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        if base == SGD
+        else torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    )
+    # Ranks that seed torch apart, for their data, still draw one mask.
+    torch.manual_seed(100 + (dist.get_rank() if dist.is_initialized() else 0))
+    return model, mm.sparsify(optimizer, model, sparsity=0.8, steps=STEPS, method=method)
+
+
+def train(kind: str, method: str | mm.Recipe, base: str, rank: int, world: int) -> dict[str, Any]:
+    model, optimizer = build(kind, method, base)
+    losses, pressure = [], []
+    for step in range(STEPS):
+        inputs, wanted = (part[rank::world] for part in batch(step))
+        optimizer.zero_grad()
+        loss = (model(inputs) - wanted).square().mean()
+        loss.backward()
+        optimizer.step()
+        pressure.append(optimizer.alpha)
+        mean = loss.detach() / world
+        if world > 1:
+            dist.all_reduce(mean)
+        losses.append(float(mean))
+        if step % 4 == 3:  # what a rank sees of an epoch is its own, what counts is the mean
+            optimizer.observe(0.1 * step + 0.05 * (rank - (world - 1) / 2))
+    scales = optimizer.scales()
+    report = optimizer.finalize()
+    weights = dict(model.named_parameters())
+    return {
+        "losses": losses,
+        "pressure": pressure,
+        "scales": list(scales.values()),
+        "report": report,
+        "checksum": int(checksum([p.detach() != 0 for p in weights.values() if p.ndim == 2])),
+        "weights": [
+            p.detach() if kind != "shards" else p.full_tensor().detach() for p in weights.values()
+        ],
+    }
+
+
+def on_rank(rank: int, world: int) -> dict[str, dict[str, Any]]:
+    runs = {f"shards: {name}": ("shards", *run) for name, run in ON_SHARDS.items()}
+    runs |= {f"replicas: {name}": ("replicas", *run) for name, run in ON_REPLICAS.items()}
+    return {name: train(*run, rank, world) for name, run in runs.items()}
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_train_as_one_process(run_ranks, world: int) -> None:
+    alone = {name: train("alone", *run, 0, 1) for name, run in {**ON_SHARDS, **ON_REPLICAS}.items()}
+    ranks = run_ranks(world, on_rank)
+    for name in ranks[0]:
+        wanted = alone[name.partition(": ")[2]]
+        for run in (rank[name] for rank in ranks):
+            assert run["report"].zeros == run["report"].asked_zeros == 235, name
+            assert run["report"] == wanted["report"], name
+            assert run["checksum"] == wanted["checksum"], name
+            assert run["losses"] == pytest.approx(wanted["losses"], abs=1e-5), name
+            assert run["pressure"] == pytest.approx(wanted["pressure"], rel=1e-3), name
+            assert run["scales"] == pytest.approx(wanted["scales"], rel=1e-3, nan_ok=True), name
+            for one, two in zip(run["weights"], wanted["weights"], strict=True):
+                torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def on_host(rank: int, world: int) -> dict[str, Any]:
+    return train("shards", *ON_SHARDS["pilot"], rank, world)
+
+
+def test_two_hosts_with_addresses_of_their_own_train_as_one_process(run_ranks) -> None:
+    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "two_hosts.py"))
+    try:
+        with script["two_hosts"]() as hosts:
+            before = [host.bytes_sent() for host in hosts]
+            runs = run_ranks(2, on_host, hosts=[vars(host) for host in hosts])
+            sent = [host.bytes_sent() for host in hosts]
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces here: {error}")
+    # A step reduces and gathers the weights, half of which go out.
+    assert all(b - a > STEPS * 4 * 252 for a, b in zip(before, sent, strict=True))
+    wanted = train("alone", *ON_SHARDS["pilot"], 0, 1)
+    for run in runs:
+        assert run["report"] == wanted["report"]
+        assert run["checksum"] == wanted["checksum"]
+        assert run["losses"] == pytest.approx(wanted["losses"], abs=1e-5)

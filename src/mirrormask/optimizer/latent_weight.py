@@ -326,8 +326,8 @@ def _same(used_up: Tensor, other: Tensor) -> bool:
     """
     if not other.numel():
         return True
-    low, high = torch.aminmax(used_up.sub_(other))
-    return low.item() == 0 and high.item() == 0
+    ends = torch.stack(torch.aminmax(used_up.sub_(other)))
+    return torch.equal(ends, torch.zeros_like(ends))
 
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -157,7 +157,7 @@ class Study:
         began = time.process_time()
         model = load()
         record = find_method(method)
-        recipe = record.build() if strength is None else record.build(strength=strength)
+        recipe = record.recipe if strength is None else record.build(strength=strength)
         plain = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0, fused=True)
         optimizer = mm.sparsify(
             plain,
@@ -236,7 +236,7 @@ def main() -> None:
             if "tuning" not in key:
                 runs[key]["bytes"] = packed(model)
             print(f"{key:40} {runs[key]['test']:.4f} {runs[key]['cpu_seconds']} s", flush=True)
-            content = {"script": "benchmarks/minilm.py", "torch": torch.__version__}
+            content: dict[str, Any] = {"script": "benchmarks/minilm.py", "torch": torch.__version__}
             content |= {"settings": settings, "runs": runs}
             options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -75,8 +75,9 @@ class Sparse(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Report the loss to a pressure that asks how training goes (Algorithm 1)."""
-        if self.report is None and self.optimizer is not None and "loss" in (logs or {}):
-            self.optimizer.observe(-logs["loss"])
+        loss = (logs or {}).get("loss")
+        if self.report is None and self.optimizer is not None and loss is not None:
+            self.optimizer.observe(-loss)
 
     def on_train_end(
         self,
@@ -138,9 +139,11 @@ def sparsify_trainer(
         # In a second call of train it is there already, inside Accelerate's wrapper.
         if isinstance(getattr(optimizer, "optimizer", optimizer), SparseOptimizer):
             return optimizer
+        trained = trainer.model if model is None else model
+        assert trained is not None
         trainer.optimizer = sparse.optimizer = sparsify(
             optimizer,
-            trainer.model if model is None else model,
+            trained,
             sparsity=sparsity,
             steps=trainer.state.max_steps,
             method=method,
@@ -150,7 +153,7 @@ def sparsify_trainer(
         )
         return trainer.optimizer
 
-    trainer.create_optimizer = create_optimizer
+    trainer.create_optimizer = create_optimizer  # type: ignore[method-assign]
     # First of all callbacks, so that early stopping sees the metric that it has forgotten.
     trainer.callback_handler.callbacks.insert(0, sparse)
     return sparse

@@ -84,7 +84,9 @@ def build(kind: str, method: str | mm.Recipe, base: str) -> tuple[nn.Module, mm.
     """12-21-2, the same start everywhere: no two ranks have as many rows, and a third none of 2."""
     torch.manual_seed(0)
     model: nn.Module = nn.Sequential(nn.Linear(12, 21), nn.Tanh(), nn.Linear(21, 2))
-    if kind == "shards":
+    if kind in ("hybrid", "columns"):
+        shard_on_a_mesh(model, kind)
+    elif kind == "shards":
         from torch.distributed.fsdp import fully_shard
 
         for layer in (model[0], model[2]):
@@ -100,6 +102,23 @@ def build(kind: str, method: str | mm.Recipe, base: str) -> tuple[nn.Module, mm.
     # Ranks that seed torch apart, for their data, still draw one mask.
     torch.manual_seed(100 + (dist.get_rank() if dist.is_initialized() else 0))
     return model, mm.sparsify(optimizer, model, sparsity=0.8, steps=STEPS, method=method)
+
+
+def shard_on_a_mesh(model: nn.Module, kind: str) -> None:
+    """Shard over pairs of ranks that are copies of each other, or along the inputs of weights."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import Shard
+
+    if kind == "hybrid":
+        fully_shard(model, mesh=init_device_mesh("cpu", (2, 2), mesh_dim_names=("copy", "part")))
+        return
+    world = dist.get_world_size()
+    fully_shard(
+        model,
+        # Columns have to be shared out evenly.
+        shard_placement_fn=lambda p: Shard(1 if p.ndim == 2 and p.shape[1] % world == 0 else 0),
+    )
 
 
 def train(kind: str, method: str | mm.Recipe, base: str, rank: int, world: int) -> dict[str, Any]:
@@ -128,21 +147,32 @@ def train(kind: str, method: str | mm.Recipe, base: str, rank: int, world: int) 
         "report": report,
         "checksum": int(checksum([p.detach() != 0 for p in weights.values() if p.ndim == 2])),
         "weights": [
-            p.detach() if kind != "shards" else p.full_tensor().detach() for p in weights.values()
+            (p.full_tensor() if hasattr(p, "full_tensor") else p).detach() for p in weights.values()
         ],
     }
 
 
 def on_rank(rank: int, world: int) -> dict[str, dict[str, Any]]:
-    runs = {f"shards: {name}": ("shards", *run) for name, run in ON_SHARDS.items()}
-    runs |= {f"replicas: {name}": ("replicas", *run) for name, run in ON_REPLICAS.items()}
+    if world == 4:
+        runs = {
+            f"{kind}: {name}": (kind, *ON_SHARDS[name])
+            for kind in ("hybrid", "columns")
+            for name in ("pilot", "rigl")
+        }
+    else:
+        runs = {f"shards: {name}": ("shards", *run) for name, run in ON_SHARDS.items()}
+        runs |= {f"replicas: {name}": ("replicas", *run) for name, run in ON_REPLICAS.items()}
+    if world == 2:  # what differs from three ranks is few lines: every other run will do
+        runs = dict(list(runs.items())[::2])
     return {name: train(*run, rank, world) for name, run in runs.items()}
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, 3, 4])
 def test_ranks_train_as_one_process(run_ranks, world: int) -> None:
-    alone = {name: train("alone", *run, 0, 1) for name, run in {**ON_SHARDS, **ON_REPLICAS}.items()}
     ranks = run_ranks(world, on_rank)
+    every = {**ON_SHARDS, **ON_REPLICAS}
+    names = {name.partition(": ")[2] for name in ranks[0]}
+    alone = {name: train("alone", *every[name], 0, 1) for name in names}
     for name in ranks[0]:
         wanted = alone[name.partition(": ")[2]]
         for run in (rank[name] for rank in ranks):

@@ -138,13 +138,17 @@ def train(kind: str, method: str | mm.Recipe, base: str, rank: int, world: int) 
         if step % 4 == 3:  # what a rank sees of an epoch is its own, what counts is the mean
             optimizer.observe(0.1 * step + 0.05 * (rank - (world - 1) / 2))
     scales = optimizer.scales()
-    report = optimizer.finalize()
+    with torch.no_grad():  # FSDP2 keeps what it gathers here until somebody writes
+        model(batch(0)[0])
+        report = optimizer.finalize()
+        outputs = model(batch(0)[0])
     weights = dict(model.named_parameters())
     return {
         "losses": losses,
         "pressure": pressure,
         "scales": list(scales.values()),
         "report": report,
+        "outputs": outputs,
         "checksum": int(checksum([p.detach() != 0 for p in weights.values() if p.ndim == 2])),
         "weights": [
             (p.full_tensor() if hasattr(p, "full_tensor") else p).detach() for p in weights.values()
@@ -182,6 +186,7 @@ def test_ranks_train_as_one_process(run_ranks, world: int) -> None:
             assert run["losses"] == pytest.approx(wanted["losses"], abs=1e-5), name
             assert run["pressure"] == pytest.approx(wanted["pressure"], rel=1e-3), name
             assert run["scales"] == pytest.approx(wanted["scales"], rel=1e-3, nan_ok=True), name
+            torch.testing.assert_close(run["outputs"], wanted["outputs"], rtol=1e-4, atol=1e-5)
             for one, two in zip(run["weights"], wanted["weights"], strict=True):
                 torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 

@@ -142,8 +142,8 @@ def run(kind: str, method: str | mm.Recipe, base: str, rank: int, world: int) ->
         if world > 1:
             dist.all_reduce(mean)
         losses.append(float(mean))
-        if step % 4 == 3:  # each rank sees its own ups and downs, and what counts is the mean
-            swing = (0.9, -0.9)[step // 4 % 2] * (rank - (world - 1) / 2)
+        if step % 2:  # each rank sees its own ups and downs, and what counts is the mean
+            swing = (0.9, -0.9)[step // 2 % 2] * (rank - (world - 1) / 2)
             optimizer.observe(0.1 * step + swing)
     scales = optimizer.scales()
     with torch.no_grad():  # FSDP2 keeps what it gathers here until somebody writes

@@ -1,7 +1,7 @@
 """Count what ranks send beyond dense training, as ranks, layers and weights grow.
 
 Every collective operation of FSDP2 and of mirrormask is given tensors; their bytes are added up,
-step by step, of a dense run and of one that is made sparse, on the first rank. No clock is involved.
+step by step, of a dense run and of one that is made sparse, on the first rank. There is no clock.
 
     python benchmarks/rank_traffic.py --out benchmarks/results/rank_traffic.json
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -44,7 +45,7 @@ class Traffic(TorchDispatchMode):
     """Adds up the bytes, and the number, of collective operations."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
         self.calls = 0
 
@@ -83,8 +84,9 @@ def steps_of(layers: int, width: int, recipe: mm.Recipe | None) -> list[tuple[in
 def measure(rank: int, world: int, folder: str) -> None:
     """Run on one rank; the first one writes what it counted."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/meet-{world}", world),
-                            rank=rank, world_size=world)  # fmt: skip
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet-{world}", rank=rank, world_size=world
+    )
     rows = []
     for layers, width in SIZES:
         dense, sparse = steps_of(layers, width, None), steps_of(layers, width, RECIPE)
@@ -115,7 +117,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for world in RANKS:
-            multiprocessing.spawn(measure, args=(world, folder), nprocs=world)
+            context = multiprocessing.get_context("spawn")
+            ranks = [context.Process(target=measure, args=(n, world, folder)) for n in range(world)]
+            for process in ranks:
+                process.start()
+            for process in ranks:
+                process.join()
             rows += json.loads(Path(f"{folder}/{world}.json").read_text(encoding="utf-8"))
     for row in rows:
         print(row)

@@ -23,10 +23,12 @@ def candidates_of(
         for weight in weights
         if weight.dense_gradient is not None
     ]
+    squares = [weight.wrap(weight.squares) for weight in weights if weight.squares is not None]
     return Candidates(
         magnitudes=[weight.wrap(weight.weight().abs()) for weight in weights],
         kept=[mask_of(weight) for weight in weights],
         gradients=known if len(known) == len(weights) else None,
+        squares=squares if len(squares) == len(weights) else None,
         step=step,
         steps=steps,
         generator=generator_for(seed, step),

@@ -27,7 +27,8 @@ ADAMW = "adamw"
 ON_SHARDS: dict[str, tuple[str | mm.Recipe, str]] = {
     "pilot": ("pilot", SGD),
     "pilot, adamw": ("pilot", ADAMW),
-    "pilot-mirror": ("pilot-mirror", SGD),
+    "pilot-factors": ("pilot-factors", SGD),
+    "pilot-mirror": ("pilot-mirror", ADAMW),
     "pilot-paper": ("pilot-paper", ADAMW),
     "uniform": (mm.Recipe(masking=GradualCubic(scope="uniform", cuts=5)), SGD),
     "erk, by decay": (

@@ -32,8 +32,8 @@ class ScaledMirror(Mirror):
     Duals are in the units of weights too: a proximal step takes ``amount`` off a small weight and
     more off a large one.
 
-    Source: flow of Jacobs & Burkholz (ICLR 2025); that its metric should follow the size of the
-    weights as in "Hyperbolic Aware Minimization" (Jacobs et al., ICLR 2026), one scale a layer here.
+    Source: flow of Jacobs & Burkholz (ICLR 2025); the flat metric at zero is that of "Hyperbolic
+    Aware Minimization" (Jacobs et al., ICLR 2026); that the scale is each layer's own is new.
 
     Args:
         width: Scale in units of the root mean square of the tensor at the start, positive.

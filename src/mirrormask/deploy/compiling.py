@@ -21,7 +21,7 @@ from mirrormask.deploy.dead_channels import remove_dead_channels
 from mirrormask.deploy.example_inputs import Inputs, arguments_of
 from mirrormask.deploy.fold import fold_batch_norms
 from mirrormask.deploy.guard import CompileJob, keep_fastest
-from mirrormask.deploy.layouts import link_layouts
+from mirrormask.deploy.layouts import fuse_relus, link_layouts
 from mirrormask.deploy.model_graph import replace_module, share_copy, trace
 from mirrormask.deploy.speed import LayerSpeed, Plan, SpeedReport
 from mirrormask.errors import ArgumentError
@@ -114,6 +114,7 @@ def compile(
         if layer.choice != "dense":
             twin = sparse_twin(opened.get_submodule(layer.name), layer.choice)
             replace_module(opened, layer.name, twin)
+    fuse_relus(opened)
     link_layouts(opened)
     return keep_fastest(job, opened, layers, tolerance=options.tolerance, rounds=options.net_rounds)
 

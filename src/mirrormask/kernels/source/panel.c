@@ -1,0 +1,224 @@
+/* The inner loops, compiled once for each instruction set (MM_NAME, and -m flags by the build).
+ *
+ * One sparse row times a panel of 8 to 128 neighbouring floats: a weight is broadcast and
+ * multiplied with the floats at its column. Narrow panels have several weights in flight, each with
+ * accumulators of its own, because a chain of additions waits four cycles at every link.
+ */
+#include "panel.h"
+
+#include <string.h>
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#if defined(__x86_64__)
+#define MM_REGISTER(value) "+x"(value)
+#elif defined(__aarch64__)
+#define MM_REGISTER(value) "+w"(value)
+#else
+#define MM_REGISTER(value) "+m"(value)
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float floats4 __attribute__((vector_size(16)));
+typedef float floats8 __attribute__((vector_size(32)));
+typedef float floats16 __attribute__((vector_size(64)));
+typedef int32_t ints4 __attribute__((vector_size(16)));
+typedef int32_t ints8 __attribute__((vector_size(32)));
+typedef int32_t ints16 __attribute__((vector_size(64)));
+
+/* VECTORS of N lanes make the panel; UNROLL weights are in flight. */
+#define DEFINE_ROW(N, VECTORS, UNROLL)                                                             \
+    INLINE void row_##N##_##VECTORS(const int32_t *columns, const float *values, int64_t count,    \
+                                    const float *x, int64_t step, float bias, int relu,            \
+                                    float *out)                                                    \
+    {                                                                                              \
+        typedef float loose __attribute__((vector_size(N * 4), aligned(4)));                       \
+        floats##N sums[UNROLL][VECTORS];                                                           \
+        for (int u = 0; u < UNROLL; u++)                                                           \
+            for (int v = 0; v < VECTORS; v++)                                                      \
+                sums[u][v] = (floats##N){0} + (u == 0 ? bias : 0.0f);                              \
+        int64_t i = 0;                                                                             \
+        for (; i + UNROLL <= count; i += UNROLL) {                                                 \
+            _Pragma("GCC unroll 4") for (int u = 0; u < UNROLL; u++)                               \
+            {                                                                                      \
+                const float *place = x + columns[i + u] * step;                                    \
+                float value = values[i + u];                                                       \
+                _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[u][v] +=            \
+                    value * *(const loose *)(place + v * N);                                       \
+            }                                                                                      \
+        }                                                                                          \
+        for (; i < count; i++) {                                                                   \
+            const float *place = x + columns[i] * step;                                            \
+            float value = values[i];                                                               \
+            _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[0][v] +=                \
+                value * *(const loose *)(place + v * N);                                           \
+        }                                                                                          \
+        _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++)                                  \
+        {                                                                                          \
+            _Pragma("GCC unroll 4") for (int u = 1; u < UNROLL; u++) sums[0][v] += sums[u][v];     \
+            if (relu) {                                                                            \
+                ints##N keep = ~(ints##N)(sums[0][v] < (floats##N){0});                            \
+                sums[0][v] = (floats##N)((ints##N)sums[0][v] & keep);                              \
+            }                                                                                      \
+            *(loose *)(out + v * N) = sums[0][v];                                                  \
+        }                                                                                          \
+    }
+
+/* A panel of WIDTH floats as PARTS rows of VECTORS x N lanes. */
+#define DEFINE_PANEL(WIDTH, N, VECTORS, PARTS)                                                     \
+    static void panel_##WIDTH(const struct mm_rows *w, int64_t from, int64_t to, const float *x,   \
+                              int64_t step, float *out)                                            \
+    {                                                                                              \
+        for (int64_t r = from; r < to; r++, out += WIDTH) {                                        \
+            int64_t begin = w->starts[r], count = w->starts[r + 1] - begin;                        \
+            float bias = w->bias ? w->bias[r] : 0.0f;                                              \
+            for (int part = 0; part < PARTS; part++)                                               \
+                row_##N##_##VECTORS(w->columns + begin, w->values + begin, count,                  \
+                                    x + part * (WIDTH / PARTS), step, bias, w->relu,               \
+                                    out + part * (WIDTH / PARTS));                                 \
+        }                                                                                          \
+    }
+
+#if LANES == 16
+DEFINE_ROW(8, 1, 4)
+DEFINE_ROW(16, 1, 4)
+DEFINE_ROW(16, 2, 4)
+DEFINE_ROW(16, 4, 2)
+DEFINE_ROW(16, 8, 1)
+DEFINE_PANEL(8, 8, 1, 1)
+DEFINE_PANEL(16, 16, 1, 1)
+DEFINE_PANEL(32, 16, 2, 1)
+DEFINE_PANEL(64, 16, 4, 1)
+DEFINE_PANEL(128, 16, 8, 1)
+#elif LANES == 8
+DEFINE_ROW(8, 1, 4)
+DEFINE_ROW(8, 2, 4)
+DEFINE_ROW(8, 4, 2)
+DEFINE_ROW(8, 8, 1)
+DEFINE_PANEL(8, 8, 1, 1)
+DEFINE_PANEL(16, 8, 2, 1)
+DEFINE_PANEL(32, 8, 4, 1)
+DEFINE_PANEL(64, 8, 8, 1)
+DEFINE_PANEL(128, 8, 8, 2)
+#else
+DEFINE_ROW(4, 2, 4)
+DEFINE_ROW(4, 4, 2)
+DEFINE_ROW(4, 8, 1)
+DEFINE_PANEL(8, 4, 2, 1)
+DEFINE_PANEL(16, 4, 4, 1)
+DEFINE_PANEL(32, 4, 8, 1)
+DEFINE_PANEL(64, 4, 8, 2)
+DEFINE_PANEL(128, 4, 8, 4)
+#endif
+
+static void vector(const struct mm_rows *w, int64_t from, int64_t to, const float *x, float *y)
+{
+    for (int64_t r = from; r < to; r++) {
+        int64_t i = w->starts[r], end = w->starts[r + 1];
+        float sum = w->bias ? w->bias[r] : 0.0f;
+#ifdef __AVX512F__
+        if (end - i >= 16) {
+            __m512 sums = _mm512_setzero_ps();
+            for (; i + 16 <= end; i += 16) {
+                __m512 found = _mm512_i32gather_ps(_mm512_loadu_si512(w->columns + i), x, 4);
+                sums = _mm512_fmadd_ps(_mm512_loadu_ps(w->values + i), found, sums);
+            }
+            sum += _mm512_reduce_add_ps(sums);
+        }
+#endif
+        float sums[4] = {0};
+        for (; i + 4 <= end; i += 4)
+            for (int u = 0; u < 4; u++)
+                sums[u] += w->values[i + u] * x[w->columns[i + u]];
+        for (; i < end; i++)
+            sums[0] += w->values[i] * x[w->columns[i]];
+        sum += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        y[r] = w->relu && sum < 0.0f ? 0.0f : sum;
+    }
+}
+
+#define PAIR(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+
+/* 8 x 8 floats, as two rounds of pairs within 128 bits and one across. */
+INLINE void turn_8x8(const float *from, int64_t from_step, float *to, int64_t to_step)
+{
+    typedef float loose __attribute__((vector_size(32), aligned(4)));
+    floats8 a[8], b[8];
+    _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++) a[i] =
+        *(const loose *)(from + i * from_step);
+    _Pragma("GCC unroll 4") for (int i = 0; i < 8; i += 2)
+    {
+        b[i] = PAIR(a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        b[i + 1] = PAIR(a[i], a[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    _Pragma("GCC unroll 2") for (int i = 0; i < 8; i += 4)
+    {
+        a[i] = PAIR(b[i], b[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+        a[i + 1] = PAIR(b[i], b[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        a[i + 2] = PAIR(b[i + 1], b[i + 3], 0, 1, 8, 9, 4, 5, 12, 13);
+        a[i + 3] = PAIR(b[i + 1], b[i + 3], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+    _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++)
+    {
+        *(loose *)(to + i * to_step) = PAIR(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        *(loose *)(to + (i + 4) * to_step) = PAIR(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+
+INLINE void turn_edge(const float *from, int64_t rows, int64_t columns, int64_t from_step, float *to,
+                      int64_t to_step)
+{
+    for (int64_t c = 0; c < columns; c++)
+        for (int64_t r = 0; r < rows; r++)
+            to[c * to_step + r] = from[r * from_step + c];
+}
+
+static void turn(const float *from, int64_t rows, int64_t columns, int64_t from_step, float *to,
+                 int64_t to_step)
+{
+    int64_t whole_rows = rows & ~(int64_t)7, whole_columns = columns & ~(int64_t)7;
+    /* Along the side whose lines lie far apart, so that each is finished before it leaves the cache:
+     * steps are often powers of two, and such lines all compete for the same few places. */
+    if (from_step < to_step) {
+        for (int64_t c = 0; c < whole_columns; c += 8)
+            for (int64_t r = 0; r < whole_rows; r += 8)
+                turn_8x8(from + r * from_step + c, from_step, to + c * to_step + r, to_step);
+    } else {
+        for (int64_t r = 0; r < whole_rows; r += 8)
+            for (int64_t c = 0; c < whole_columns; c += 8)
+                turn_8x8(from + r * from_step + c, from_step, to + c * to_step + r, to_step);
+    }
+    turn_edge(from + whole_columns, whole_rows, columns - whole_columns, from_step,
+              to + whole_columns * to_step, to_step);
+    turn_edge(from + whole_rows * from_step, rows - whole_rows, columns, from_step, to + whole_rows,
+              to_step);
+}
+
+static double peak(int64_t rounds)
+{
+    typedef float wide __attribute__((vector_size(LANES * 4)));
+    wide sums[12];
+    for (int i = 0; i < 12; i++)
+        sums[i] = (wide){0} + (float)i;
+    for (int64_t k = 0; k < rounds; k++) {
+        _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++)
+        {
+            sums[i] = sums[i] * 0.999f + 0.001f;
+            /* Keeps the compiler from doing the sum in closed form. */
+            __asm__ volatile("" : MM_REGISTER(sums[i]));
+        }
+    }
+    for (int i = 1; i < 12; i++)
+        sums[0] += sums[i];
+    /* The sum takes part so that it must be computed; it is far too small to change the count. */
+    return 2.0 * LANES * 12.0 * (double)rounds + (double)sums[0][0] * 1e-30;
+}
+
+const struct mm_variant MM_NAME = {
+    {panel_8, panel_16, panel_32, panel_64, panel_128}, vector, turn, peak};

@@ -114,7 +114,7 @@ def layers() -> None:
             conv(width, size),
             (width, image, image),
             LEVELS,
-            (1,),
+            (1, 16),
         )
         for size, width, image in ((3, 64, 56), (3, 256, 14), (3, 512, 7), (1, 256, 14))
     ]

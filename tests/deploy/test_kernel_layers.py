@@ -101,6 +101,21 @@ def test_results_do_not_depend_on_threads_or_on_earlier_calls(linear):
 
 
 @needs_kernels
+def test_wide_batches_meet_the_weights_in_blocks(sparsify):
+    dense = sparsify(nn.Linear(700, 300), 0.8)
+    layer = SparseLinear.from_linear(dense)
+    for batch in (5, 32, 33, 64, 100, 200):
+        x = torch.randn(batch, 700)
+        assert torch.allclose(layer(x), dense(x), atol=1e-4)
+        assert (layer.made()._blocks is not None) == (batch >= 33)
+    twin = copy.deepcopy(layer)
+    assert torch.equal(twin(x), layer(x))
+    thin = SparseLinear.from_linear(sparsify(nn.Linear(700, 300), 0.99))
+    thin(x)
+    assert thin.made()._blocks is None
+
+
+@needs_kernels
 def test_a_replaced_bias_is_seen(linear):
     layer = SparseLinear.from_linear(linear)
     x = torch.randn(2, 70)

@@ -57,12 +57,34 @@ static struct mm_rows matrix(int64_t rows, int64_t width)
     while (!mm_supported(variant))
         variant--;
     return (struct mm_rows){rows,   starts, columns, numbers(count, 0), draw() % 2 ? numbers(rows, 0) : NULL,
-                            (int32_t)(draw() % 2), variant};
+                            (int32_t)(draw() % 2), variant, NULL};
 }
 
 static void forget(struct mm_rows *w)
 {
     free((void *)w->starts), free((void *)w->columns), free((void *)w->values), free((void *)w->bias);
+}
+
+/* The same matrix in blocks, its arrays cut down to what is used. */
+static struct mm_blocks blocks_of(const struct mm_rows *w, int64_t width)
+{
+    int64_t across = (width + MM_BLOCK_COLUMNS - 1) / MM_BLOCK_COLUMNS, sizes[2];
+    int64_t down = (w->rows + MM_BLOCK_ROWS - 1) / MM_BLOCK_ROWS;
+    size_t count = (size_t)w->starts[w->rows], most = (size_t)(across * down * MM_BLOCK_COLUMNS);
+    int32_t *starts = malloc((size_t)(across * down + 1) * sizeof *starts);
+    struct mm_group *groups = malloc(most * sizeof *groups + 1);
+    uint8_t *rows = malloc((size_t)(across * w->rows) + 1), *columns = malloc(count + (count == 0));
+    float *values = malloc(count * sizeof *values + (count == 0));
+    mm_blocks_fill(w, width, starts, groups, rows, columns, values, sizes);
+    groups = realloc(groups, (size_t)sizes[0] * sizeof *groups + (sizes[0] == 0));
+    rows = realloc(rows, (size_t)sizes[1] + (sizes[1] == 0));
+    return (struct mm_blocks){across, down, starts, groups, rows, columns, values};
+}
+
+static void forget_blocks(struct mm_blocks *b)
+{
+    free((void *)b->starts), free((void *)b->groups), free((void *)b->rows);
+    free((void *)b->columns), free((void *)b->values);
 }
 
 static int differs(float found, double sum, double size, int relu)
@@ -76,8 +98,11 @@ static int differs(float found, double sum, double size, int relu)
 static int one_linear(void)
 {
     static const int64_t batches[] = {0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129};
-    int64_t width = between(0, 40), n = batches[draw() % 17], wrong = 0;
-    struct mm_rows w = matrix(between(0, 70), width);
+    int large = draw() % 16 == 0;
+    int64_t width = between(0, large ? 300 : 40), n = batches[draw() % 17], wrong = 0;
+    struct mm_rows w = matrix(between(0, large ? 600 : 70), width);
+    struct mm_blocks blocks = blocks_of(&w, width);
+    w.blocks = draw() % 2 ? &blocks : NULL;
     int32_t by[2] = {(int32_t)(draw() % 2), (int32_t)(draw() % 2)};
     float *x = numbers(width * n, 1), *y = numbers(w.rows * n, 0);
     int code = mm_linear(&w, width, x, n, y, by, (int)between(1, 3));
@@ -94,7 +119,7 @@ static int one_linear(void)
     if (code || wrong)
         printf("linear: code %d, %ld wrong of %ld x %ld, width %ld, variant %d\n", code, (long)wrong,
                (long)n, (long)w.rows, (long)width, w.variant);
-    forget(&w), free(x), free(y);
+    forget(&w), forget_blocks(&blocks), free(x), free(y);
     return code || wrong;
 }
 

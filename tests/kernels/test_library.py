@@ -99,7 +99,7 @@ def test_impossible_sizes_and_plans_are_refused_before_anything_is_read(compiled
         with pytest.raises(ArgumentError, match="do not fit"):
             compiled.linear(matrix, width, 8, n, 8, by_columns=LAYOUT, threads=threads)
     with pytest.raises(ArgumentError, match="do not fit"):
-        compiled.linear(Rows(1, 8, 8, 8, 8, 0, 99), 1, 8, 1, 8, by_columns=LAYOUT, threads=1)
+        compiled.linear(Rows(1, 8, 8, 8, 8, 0, 99, None), 1, 8, 1, 8, by_columns=LAYOUT, threads=1)
     sizes = {"channels": 1, "height": 5, "width": 5, "images": 1}
     shape = {"kernel": (3, 3), "stride": (1, 1), "dilation": (1, 1), "pad": (0, 0, 0, 0)}
     assert compiled.plan(Conv(**sizes, **shape))
@@ -139,6 +139,6 @@ def test_a_library_that_is_missing_damaged_or_foreign_is_explained(
     damaged.write_text("no library")
     assert "cannot be loaded" in fresh_status(damaged).reason
     monkeypatch.setattr(library, "_ABI", 99)
-    assert "version 1, not 99" in fresh_status(compiled.path).reason
+    assert "version 2, not 99" in fresh_status(compiled.path).reason
     monkeypatch.setitem(library._SIGNATURES, "mm_other", (None, ()))
     assert "lacks mm_other" in fresh_status(compiled.path).reason

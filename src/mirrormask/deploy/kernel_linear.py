@@ -6,6 +6,7 @@ import ctypes
 
 import torch
 
+from mirrormask.deploy.kernel_blocks import WIDE_BATCH, BlockedWeights, blocks_pay
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels import Library, kernels
 
@@ -51,6 +52,15 @@ class LinearKernel:
             relu=relu,
         )
 
+        # Most layers never see a wide batch: the blocks are made when the first one comes.
+        self._may_block = blocks_pay(self.rows, width, values.numel())
+        self._blocks: BlockedWeights | None = None
+
+    def _cut(self) -> None:
+        blocks = BlockedWeights(self._library, self._matrix, self.width, self.arrays[2].numel())
+        blocks.attach(self._matrix)
+        self._blocks, self._may_block = blocks, False
+
     def __call__(self, x: torch.Tensor, *, output_by_columns: bool = False) -> torch.Tensor:
         """Return ``x W^T + b`` for ``x`` ``[n, in]`` in any layout.
 
@@ -63,6 +73,8 @@ class LinearKernel:
             by_columns = x.t().is_contiguous()
             x = x if by_columns else x.contiguous()
         n = x.shape[0]
+        if n >= WIDE_BATCH and self._may_block:
+            self._cut()
         shape = (self.rows, n) if output_by_columns else (n, self.rows)
         out = torch.empty(shape)
         self._library.linear(

@@ -17,13 +17,17 @@ from mirrormask.kernels.build import LIBRARY
 from mirrormask.kernels.structures import VARIANTS, Conv, Rows
 
 ENVIRONMENT = "MIRRORMASK_KERNELS"
-_ABI = 1
+_ABI = 2
 _NO_MEMORY = 1
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_abi": (c_int, ()),
     "mm_supported": (c_int, (c_int,)),
     "mm_release": (None, ()),
     "mm_check_rows": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64)),
+    "mm_blocks_fill": (
+        c_int,
+        (POINTER(Rows), c_int64, *[c_void_p] * 5, POINTER(c_int64 * 2)),
+    ),
     "mm_linear": (
         c_int,
         (POINTER(Rows), c_int64, c_void_p, c_int64, c_void_p, POINTER(c_int32 * 2), c_int),
@@ -73,7 +77,33 @@ class Library:
     ) -> Rows:
         """Describe a matrix whose arrays lie at these addresses."""
         variant = VARIANTS.index(self.variant)
-        return Rows(rows, starts, columns, values, bias, int(relu), variant)
+        return Rows(rows, starts, columns, values, bias, int(relu), variant, None)
+
+    def fill_blocks(
+        self,
+        matrix: Rows,
+        width: int,
+        *,
+        starts: int,
+        groups: int,
+        rows: int,
+        columns: int,
+        values: int,
+    ) -> tuple[int, int]:
+        """Cut a matrix into blocks, and return how many groups and rows there are.
+
+        The arrays at the addresses must be as large as ``mirrormask.h`` says.
+
+        Raises:
+            ArgumentError: A size is impossible.
+        """
+        sizes = (c_int64 * 2)()
+        code = self._functions.mm_blocks_fill(
+            byref(matrix), width, starts, groups, rows, columns, values, byref(sizes)
+        )
+        if code:
+            _fail(code, "cutting into blocks")
+        return sizes[0], sizes[1]
 
     def linear(
         self,

@@ -7,6 +7,23 @@ import ctypes
 VARIANTS = ("portable", "avx2", "avx512")
 
 
+BLOCK_COLUMNS, BLOCK_ROWS = 128, 256
+
+
+class Blocks(ctypes.Structure):
+    """The weights of a matrix once more, cut into blocks for wide batches."""
+
+    _fields_ = (
+        ("across", ctypes.c_int64),
+        ("down", ctypes.c_int64),
+        ("starts", ctypes.c_void_p),
+        ("groups", ctypes.c_void_p),
+        ("rows", ctypes.c_void_p),
+        ("columns", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+    )
+
+
 class Rows(ctypes.Structure):
     """A sparse matrix by rows: addresses of its arrays, which the caller keeps alive."""
 
@@ -18,6 +35,7 @@ class Rows(ctypes.Structure):
         ("bias", ctypes.c_void_p),
         ("relu", ctypes.c_int32),
         ("variant", ctypes.c_int32),
+        ("blocks", ctypes.POINTER(Blocks)),
     )
 
 

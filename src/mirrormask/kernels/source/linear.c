@@ -54,11 +54,24 @@ static void pack(const struct linear_job *j, int64_t at, int64_t from, int64_t t
         memset(tile + k * wide + used, 0, (size_t)(wide - used) * sizeof(float));
 }
 
+/* A panel's rows [from, to), with the tile's width as step, go to their places in y. */
+static void lay_out(const struct linear_job *j, int64_t at, const float *panel, int64_t from,
+                    int64_t to)
+{
+    int64_t wide = mm_widths[tile_width(j->n, at)], rows = j->w->rows;
+    int64_t used = j->n - at < wide ? j->n - at : wide;
+    if (!j->y_by_columns) {
+        j->variant->turn(panel, to - from, used, wide, j->y + at * rows + from, rows);
+        return;
+    }
+    for (int64_t i = from; i < to; i++)
+        memcpy(j->y + i * j->n + at, panel + (i - from) * wide, (size_t)used * sizeof(float));
+}
+
 static void multiply(struct linear_job *j, int64_t at, const float *tile, int64_t from, int64_t to)
 {
     int index = tile_width(j->n, at);
-    int64_t wide = mm_widths[index], rows = j->w->rows;
-    int64_t used = j->n - at < wide ? j->n - at : wide;
+    int64_t wide = mm_widths[index];
     if (j->y_by_columns && j->n == wide) {
         j->variant->panels[index](j->w, from, to, tile, wide, j->y + from * wide);
         return;
@@ -71,13 +84,34 @@ static void multiply(struct linear_job *j, int64_t at, const float *tile, int64_
     for (int64_t r = from; r < to; r += MM_PANEL_ROWS) {
         int64_t end = r + MM_PANEL_ROWS < to ? r + MM_PANEL_ROWS : to;
         j->variant->panels[index](j->w, r, end, tile, wide, panel);
-        if (j->y_by_columns) {
-            for (int64_t i = r; i < end; i++)
-                memcpy(j->y + i * j->n + at, panel + (i - r) * wide, (size_t)used * sizeof(float));
-        } else {
-            j->variant->turn(panel, end - r, used, wide, j->y + at * rows + r, rows);
-        }
+        lay_out(j, at, panel, r, end);
     }
+}
+
+/* Rows of blocks [from, to) of a tile of the widest kind. */
+static void multiply_blocks(struct linear_job *j, int64_t at, const float *tile, int64_t from,
+                            int64_t to)
+{
+    float *panel = mm_scratch(MM_SCRATCH_PANEL, MM_BLOCK_ROWS * MM_BAND);
+    if (!panel) {
+        j->failed = 1;
+        return;
+    }
+    for (int64_t down = from; down < to; down++) {
+        int64_t r = down * MM_BLOCK_ROWS, left = j->w->rows - r;
+        int64_t count = left < MM_BLOCK_ROWS ? left : MM_BLOCK_ROWS;
+        for (int64_t i = 0; i < count * MM_BAND; i++)
+            panel[i] = j->w->bias ? j->w->bias[r + i / MM_BAND] : 0.0f;
+        j->variant->band(j->w->blocks, down, tile, panel);
+        for (int64_t i = 0; j->w->relu && i < count * MM_BAND; i++)
+            panel[i] = panel[i] < 0.0f ? 0.0f : panel[i];
+        lay_out(j, at, panel, r, r + count);
+    }
+}
+
+static int in_blocks(const struct linear_job *j, int64_t at)
+{
+    return j->w->blocks && mm_widths[tile_width(j->n, at)] == MM_BAND;
 }
 
 static void vector_part(void *context, int part, int parts)
@@ -100,6 +134,11 @@ static void pack_part(void *context, int part, int parts)
 static void rows_part(void *context, int part, int parts)
 {
     struct linear_job *j = context;
+    if (in_blocks(j, j->tile_at)) {
+        int64_t down = j->w->blocks->down;
+        multiply_blocks(j, j->tile_at, j->tile, down * part / parts, down * (part + 1) / parts);
+        return;
+    }
     multiply(j, j->tile_at, j->tile, mm_first_row(j->w, part, parts),
              mm_first_row(j->w, part + 1, parts));
 }
@@ -115,7 +154,10 @@ static void tiles_part(void *context, int part, int parts)
             return;
         }
         pack(j, at, 0, j->width, tile);
-        multiply(j, at, tile, 0, j->w->rows);
+        if (in_blocks(j, at))
+            multiply_blocks(j, at, tile, 0, j->w->blocks->down);
+        else
+            multiply(j, at, tile, 0, j->w->rows);
     }
 }
 

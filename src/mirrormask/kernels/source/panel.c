@@ -32,17 +32,17 @@ typedef int32_t ints4 __attribute__((vector_size(16)));
 typedef int32_t ints8 __attribute__((vector_size(32)));
 typedef int32_t ints16 __attribute__((vector_size(64)));
 
-/* VECTORS of N lanes make the panel; UNROLL weights are in flight. */
-#define DEFINE_ROW(N, VECTORS, UNROLL)                                                             \
-    INLINE void row_##N##_##VECTORS(const int32_t *columns, const float *values, int64_t count,    \
-                                    const float *x, int64_t step, float bias, int relu,            \
-                                    float *out)                                                    \
+/* VECTORS of N lanes make the panel; UNROLL weights are in flight. The sums begin with what `out`
+ * holds if ADD, else with the bias. */
+#define DEFINE_ROW(NAME, INDEX, N, VECTORS, UNROLL, ADD)                                           \
+    INLINE void NAME(const INDEX *columns, const float *values, int64_t count, const float *x,     \
+                     int64_t step, float bias, int relu, float *out)                               \
     {                                                                                              \
         typedef float loose __attribute__((vector_size(N * 4), aligned(4)));                       \
         floats##N sums[UNROLL][VECTORS];                                                           \
-        for (int u = 0; u < UNROLL; u++)                                                           \
-            for (int v = 0; v < VECTORS; v++)                                                      \
-                sums[u][v] = (floats##N){0} + (u == 0 ? bias : 0.0f);                              \
+        _Pragma("GCC unroll 4") for (int u = 0; u < UNROLL; u++)                                   \
+            _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[u][v] =                 \
+                u ? (floats##N){0} : ADD ? *(const loose *)(out + v * N) : (floats##N){0} + bias;  \
         int64_t i = 0;                                                                             \
         for (; i + UNROLL <= count; i += UNROLL) {                                                 \
             _Pragma("GCC unroll 4") for (int u = 0; u < UNROLL; u++)                               \
@@ -70,52 +70,86 @@ typedef int32_t ints16 __attribute__((vector_size(64)));
         }                                                                                          \
     }
 
-/* A panel of WIDTH floats as PARTS rows of VECTORS x N lanes. */
-#define DEFINE_PANEL(WIDTH, N, VECTORS, PARTS)                                                     \
-    static void panel_##WIDTH(const struct mm_rows *w, int64_t from, int64_t to, const float *x,   \
-                              int64_t step, float *out)                                            \
+/* A panel of WIDTH floats as PARTS rows by ROW. A tile's step is its width: known beforehand, it
+ * costs a shift; a convolution's step is one. */
+#define DEFINE_PANEL(WIDTH, ROW, PARTS)                                                            \
+    INLINE void panel_##WIDTH##_by(const struct mm_rows *w, int64_t from, int64_t to,              \
+                                   const float *x, int64_t step, float *out)                       \
     {                                                                                              \
         for (int64_t r = from; r < to; r++, out += WIDTH) {                                        \
             int64_t begin = w->starts[r], count = w->starts[r + 1] - begin;                        \
             float bias = w->bias ? w->bias[r] : 0.0f;                                              \
             for (int part = 0; part < PARTS; part++)                                               \
-                row_##N##_##VECTORS(w->columns + begin, w->values + begin, count,                  \
-                                    x + part * (WIDTH / PARTS), step, bias, w->relu,               \
-                                    out + part * (WIDTH / PARTS));                                 \
+                ROW(w->columns + begin, w->values + begin, count, x + part * (WIDTH / PARTS),      \
+                    step, bias, w->relu, out + part * (WIDTH / PARTS));                            \
         }                                                                                          \
+    }                                                                                              \
+    static void panel_##WIDTH(const struct mm_rows *w, int64_t from, int64_t to, const float *x,   \
+                              int64_t step, float *out)                                            \
+    {                                                                                              \
+        if (step == WIDTH)                                                                         \
+            panel_##WIDTH##_by(w, from, to, x, WIDTH, out);                                        \
+        else                                                                                       \
+            panel_##WIDTH##_by(w, from, to, x, step, out);                                         \
     }
 
 #if LANES == 16
-DEFINE_ROW(8, 1, 4)
-DEFINE_ROW(16, 1, 4)
-DEFINE_ROW(16, 2, 4)
-DEFINE_ROW(16, 4, 2)
-DEFINE_ROW(16, 8, 1)
-DEFINE_PANEL(8, 8, 1, 1)
-DEFINE_PANEL(16, 16, 1, 1)
-DEFINE_PANEL(32, 16, 2, 1)
-DEFINE_PANEL(64, 16, 4, 1)
-DEFINE_PANEL(128, 16, 8, 1)
+#define BAND_PARTS 1
+DEFINE_ROW(row_8, int32_t, 8, 1, 4, 0)
+DEFINE_ROW(row_16, int32_t, 16, 1, 4, 0)
+DEFINE_ROW(row_32, int32_t, 16, 2, 4, 0)
+DEFINE_ROW(row_64, int32_t, 16, 4, 2, 0)
+DEFINE_ROW(row_128, int32_t, 16, 8, 1, 0)
+DEFINE_ROW(row_band, uint8_t, 16, 4, 1, 1)
+DEFINE_PANEL(8, row_8, 1)
+DEFINE_PANEL(16, row_16, 1)
+DEFINE_PANEL(32, row_32, 1)
+DEFINE_PANEL(64, row_64, 1)
+DEFINE_PANEL(128, row_128, 1)
 #elif LANES == 8
-DEFINE_ROW(8, 1, 4)
-DEFINE_ROW(8, 2, 4)
-DEFINE_ROW(8, 4, 2)
-DEFINE_ROW(8, 8, 1)
-DEFINE_PANEL(8, 8, 1, 1)
-DEFINE_PANEL(16, 8, 2, 1)
-DEFINE_PANEL(32, 8, 4, 1)
-DEFINE_PANEL(64, 8, 8, 1)
-DEFINE_PANEL(128, 8, 8, 2)
+#define BAND_PARTS 1
+DEFINE_ROW(row_8, int32_t, 8, 1, 4, 0)
+DEFINE_ROW(row_16, int32_t, 8, 2, 4, 0)
+DEFINE_ROW(row_32, int32_t, 8, 4, 2, 0)
+DEFINE_ROW(row_64, int32_t, 8, 8, 1, 0)
+DEFINE_ROW(row_band, uint8_t, 8, 8, 1, 1)
+DEFINE_PANEL(8, row_8, 1)
+DEFINE_PANEL(16, row_16, 1)
+DEFINE_PANEL(32, row_32, 1)
+DEFINE_PANEL(64, row_64, 1)
+DEFINE_PANEL(128, row_64, 2)
 #else
-DEFINE_ROW(4, 2, 4)
-DEFINE_ROW(4, 4, 2)
-DEFINE_ROW(4, 8, 1)
-DEFINE_PANEL(8, 4, 2, 1)
-DEFINE_PANEL(16, 4, 4, 1)
-DEFINE_PANEL(32, 4, 8, 1)
-DEFINE_PANEL(64, 4, 8, 2)
-DEFINE_PANEL(128, 4, 8, 4)
+#define BAND_PARTS 2
+DEFINE_ROW(row_8, int32_t, 4, 2, 4, 0)
+DEFINE_ROW(row_16, int32_t, 4, 4, 2, 0)
+DEFINE_ROW(row_32, int32_t, 4, 8, 1, 0)
+DEFINE_ROW(row_band, uint8_t, 4, 8, 1, 1)
+DEFINE_PANEL(8, row_8, 1)
+DEFINE_PANEL(16, row_16, 1)
+DEFINE_PANEL(32, row_32, 1)
+DEFINE_PANEL(64, row_32, 2)
+DEFINE_PANEL(128, row_32, 4)
 #endif
+
+static void band(const struct mm_blocks *b, int64_t down, const float *x, float *out)
+{
+    for (int64_t across = 0; across < b->across; across++, x += MM_BLOCK_COLUMNS * MM_BAND) {
+        int64_t block = down * b->across + across;
+        for (int32_t g = b->starts[block]; g < b->starts[block + 1]; g++) {
+            struct mm_group group = b->groups[g];
+            const float *values = b->values + group.first_weight;
+            const uint8_t *columns = b->columns + group.first_weight;
+            const uint8_t *rows = b->rows + group.first_row;
+            for (int32_t i = 0; i < group.rows; i++) {
+                for (int part = 0; part < BAND_PARTS; part++)
+                    row_band(columns, values, group.weights, x + part * (MM_BAND / BAND_PARTS),
+                             MM_BAND, 0.0f, 0, out + rows[i] * MM_BAND + part * (MM_BAND / BAND_PARTS));
+                values += group.weights;
+                columns += group.weights;
+            }
+        }
+    }
+}
 
 static void vector(const struct mm_rows *w, int64_t from, int64_t to, const float *x, float *y)
 {
@@ -203,22 +237,20 @@ static void turn(const float *from, int64_t rows, int64_t columns, int64_t from_
 static double peak(int64_t rounds)
 {
     typedef float wide __attribute__((vector_size(LANES * 4)));
-    wide sums[12];
-    for (int i = 0; i < 12; i++)
-        sums[i] = (wide){0} + (float)i;
+    wide sums[10];
+    _Pragma("GCC unroll 10") for (int i = 0; i < 10; i++) sums[i] = (wide){0} + (float)i;
     for (int64_t k = 0; k < rounds; k++) {
-        _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++)
+        _Pragma("GCC unroll 10") for (int i = 0; i < 10; i++)
         {
             sums[i] = sums[i] * 0.999f + 0.001f;
             /* Keeps the compiler from doing the sum in closed form. */
             __asm__ volatile("" : MM_REGISTER(sums[i]));
         }
     }
-    for (int i = 1; i < 12; i++)
-        sums[0] += sums[i];
+    _Pragma("GCC unroll 10") for (int i = 1; i < 10; i++) sums[0] += sums[i];
     /* The sum takes part so that it must be computed; it is far too small to change the count. */
-    return 2.0 * LANES * 12.0 * (double)rounds + (double)sums[0][0] * 1e-30;
+    return 2.0 * LANES * 10.0 * (double)rounds + (double)sums[0][0] * 1e-30;
 }
 
 const struct mm_variant MM_NAME = {
-    {panel_8, panel_16, panel_32, panel_64, panel_128}, vector, turn, peak};
+    {panel_8, panel_16, panel_32, panel_64, panel_128}, band, vector, turn, peak};

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 from mirrormask.deploy import SparseConv2d, SparseLinear
+from mirrormask.deploy.sparse_linear import OutputLayout
 from mirrormask.deploy.timing import interleave, machine
 from mirrormask.kernels import Library, kernel_status, kernels
 
@@ -80,11 +82,12 @@ def linear_rows(library: Library) -> list[Any]:
                     "operations": 2 * sparse.nonzeros * batch,
                     "bytes": sparse.weight_bytes + 4 * batch * (width + out),
                 }
-                for layout in ("columns", "rows"):
-                    sparse.output_layout = layout  # type: ignore[assignment]
+                layouts: tuple[OutputLayout, ...] = ("columns", "rows")
+                for layout in layouts:
+                    sparse.output_layout = layout
                     given = x if layout == "columns" else x.contiguous()
                     name = f"linear {width}-{out} batch {batch} {layout}"
-                    rows.append(measure(library, name, lambda s=sparse, g=given: s(g), work))
+                    rows.append(measure(library, name, partial(sparse, given), work))
     return rows
 
 
@@ -104,7 +107,7 @@ def conv_rows(library: Library) -> list[Any]:
                     "bytes": sparse.weight_bytes + 8 * x.numel(),
                 }
                 name = f"conv {size}x{size} {width}@{image} batch {batch}"
-                rows.append(measure(library, name, lambda s=sparse, g=x: s(g), work))
+                rows.append(measure(library, name, partial(sparse, x), work))
     return rows
 
 
@@ -115,10 +118,8 @@ def main() -> None:
     if library is None:
         raise SystemExit(f"no kernels: {kernel_status().reason}")
     rows = [*linear_rows(library), *conv_rows(library)]
-    RESULT.write_text(
-        json.dumps({"machine": machine(), "variant": library.variant, "rows": rows}, indent=1)
-        + "\n"
-    )
+    data = {"machine": machine(), "variant": library.variant, "rows": rows}
+    RESULT.write_text(json.dumps(data, indent=1) + "\n")
     print("written", RESULT.name)
 
 

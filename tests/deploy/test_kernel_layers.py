@@ -101,16 +101,17 @@ def test_results_do_not_depend_on_threads_or_on_earlier_calls(linear):
 
 
 @needs_kernels
-def test_wide_batches_meet_the_weights_in_blocks(sparsify):
-    dense = sparsify(nn.Linear(700, 300), 0.8)
+@pytest.mark.parametrize(("width", "least"), [(300, 1000), (700, 33), (1100, 3)])
+def test_batches_that_would_miss_the_cache_meet_the_weights_in_blocks(sparsify, width, least):
+    dense = sparsify(nn.Linear(width, 300), 0.8)
     layer = SparseLinear.from_linear(dense)
-    for batch in (5, 32, 33, 64, 100, 200):
-        x = torch.randn(batch, 700)
+    for batch in (1, 2, 3, 8, 16, 32, 33, 64, 100, 200):
+        x = torch.randn(batch, width)
         assert torch.allclose(layer(x), dense(x), atol=1e-4)
-        assert (layer.made()._blocks is not None) == (batch >= 33)
+        assert (layer.made()._blocks is not None) == (batch >= least)
     twin = copy.deepcopy(layer)
     assert torch.equal(twin(x), layer(x))
-    thin = SparseLinear.from_linear(sparsify(nn.Linear(700, 300), 0.99))
+    thin = SparseLinear.from_linear(sparsify(nn.Linear(width, 300), 0.99))
     thin(x)
     assert thin.made()._blocks is None
 

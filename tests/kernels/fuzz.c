@@ -98,9 +98,9 @@ static int differs(float found, double sum, double size, int relu)
 static int one_linear(void)
 {
     static const int64_t batches[] = {0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129};
-    int large = draw() % 16 == 0;
-    int64_t width = between(0, large ? 300 : 40), n = batches[draw() % 17], wrong = 0;
-    struct mm_rows w = matrix(between(0, large ? 600 : 70), width);
+    int large = draw() % 64 == 0; /* large ones reach the blocks */
+    int64_t width = large ? between(500, 1200) : between(0, 40), n = batches[draw() % 17], wrong = 0;
+    struct mm_rows w = matrix(between(0, large ? 300 : 70), width);
     struct mm_blocks blocks = blocks_of(&w, width);
     w.blocks = draw() % 2 ? &blocks : NULL;
     int32_t by[2] = {(int32_t)(draw() % 2), (int32_t)(draw() % 2)};

@@ -1,4 +1,4 @@
-"""The weights of a linear layer cut into blocks, for wide batches."""
+"""The weights of a linear layer cut into blocks, for batches that would miss the cache."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ import torch
 
 from mirrormask.kernels import Blocks, Library, Rows
 from mirrormask.kernels.structures import BLOCK_COLUMNS, BLOCK_ROWS
-
-# Rows in a batch from which on the widest tile is used, and weights that a row must have in a
-# block on average: each block reads and writes the sums of its rows once more.
-WIDE_BATCH = 33
-_WEIGHTS_IN_BLOCK = 4.0
-
-
-def blocks_pay(rows: int, width: int, nonzeros: int) -> bool:
-    """Tell whether a matrix is dense and wide enough for blocks to save cache misses."""
-    return width > BLOCK_COLUMNS and nonzeros * BLOCK_COLUMNS >= _WEIGHTS_IN_BLOCK * rows * width
 
 
 class BlockedWeights:

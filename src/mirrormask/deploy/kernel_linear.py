@@ -6,7 +6,7 @@ import ctypes
 
 import torch
 
-from mirrormask.deploy.kernel_blocks import WIDE_BATCH, BlockedWeights, blocks_pay
+from mirrormask.deploy.kernel_blocks import BlockedWeights
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels import Library, kernels
 
@@ -52,14 +52,17 @@ class LinearKernel:
             relu=relu,
         )
 
-        # Most layers never see a wide batch: the blocks are made when the first one comes.
-        self._may_block = blocks_pay(self.rows, width, values.numel())
+        # Blocks cost memory: they are made when the first batch comes for which they pay.
         self._blocks: BlockedWeights | None = None
+        self._sizes_seen: set[int] = set()
 
-    def _cut(self) -> None:
-        blocks = BlockedWeights(self._library, self._matrix, self.width, self.arrays[2].numel())
-        blocks.attach(self._matrix)
-        self._blocks, self._may_block = blocks, False
+    def _meet(self, n: int) -> None:
+        """Look at a batch size that is new, and cut the weights into blocks if that pays."""
+        self._sizes_seen.add(n)
+        if self._blocks is None and self._library.blocks_pay(self._matrix, self.width, n):
+            nonzeros = self.arrays[2].numel()
+            self._blocks = BlockedWeights(self._library, self._matrix, self.width, nonzeros)
+            self._blocks.attach(self._matrix)
 
     def __call__(self, x: torch.Tensor, *, output_by_columns: bool = False) -> torch.Tensor:
         """Return ``x W^T + b`` for ``x`` ``[n, in]`` in any layout.
@@ -73,8 +76,8 @@ class LinearKernel:
             by_columns = x.t().is_contiguous()
             x = x if by_columns else x.contiguous()
         n = x.shape[0]
-        if n >= WIDE_BATCH and self._may_block:
-            self._cut()
+        if n not in self._sizes_seen:
+            self._meet(n)
         shape = (self.rows, n) if output_by_columns else (n, self.rows)
         out = torch.empty(shape)
         self._library.linear(

@@ -24,6 +24,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_supported": (c_int, (c_int,)),
     "mm_release": (None, ()),
     "mm_check_rows": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64)),
+    "mm_blocks_pay": (c_int, (POINTER(Rows), c_int64, c_int64)),
     "mm_blocks_fill": (
         c_int,
         (POINTER(Rows), c_int64, *[c_void_p] * 5, POINTER(c_int64 * 2)),
@@ -78,6 +79,10 @@ class Library:
         """Describe a matrix whose arrays lie at these addresses."""
         variant = VARIANTS.index(self.variant)
         return Rows(rows, starts, columns, values, bias, int(relu), variant, None)
+
+    def blocks_pay(self, rows: Rows, width: int, n: int) -> bool:
+        """Tell whether blocks would make products with ``n`` rows of ``width`` floats faster."""
+        return bool(self._functions.mm_blocks_pay(byref(rows), width, n))
 
     def fill_blocks(
         self,

@@ -34,6 +34,20 @@ static int tile_width(int64_t n, int64_t at)
     return index;
 }
 
+/* Whether blocks pay for a tile. Each block reads and writes the sums of its rows once more; without
+ * blocks, the tile must be small enough for the first-level cache. Both were measured. */
+static int worth(const struct mm_rows *w, int64_t width, int64_t wide)
+{
+    int64_t inputs = wide == WIDEST ? 512 : 1024, weights = wide == WIDEST && width >= 1024 ? 4 : 8;
+    return width >= inputs &&
+           w->starts[w->rows] * (int64_t)MM_BLOCK_COLUMNS >= weights * w->rows * width;
+}
+
+int mm_blocks_pay(const struct mm_rows *w, int64_t width, int64_t n)
+{
+    return !mm_bad_rows(w) && width > 0 && n > ALONE && worth(w, width, mm_widths[tile_width(n, 0)]);
+}
+
 static int as_it_is(const struct linear_job *j)
 {
     return j->x_by_columns && mm_widths[tile_width(j->n, 0)] == j->n;
@@ -88,11 +102,13 @@ static void multiply(struct linear_job *j, int64_t at, const float *tile, int64_
     }
 }
 
-/* Rows of blocks [from, to) of a tile of the widest kind. */
+/* Rows of blocks [from, to). */
 static void multiply_blocks(struct linear_job *j, int64_t at, const float *tile, int64_t from,
                             int64_t to)
 {
-    float *panel = mm_scratch(MM_SCRATCH_PANEL, MM_BLOCK_ROWS * MM_BAND);
+    int index = tile_width(j->n, at);
+    int64_t wide = mm_widths[index];
+    float *panel = mm_scratch(MM_SCRATCH_PANEL, MM_BLOCK_ROWS * wide);
     if (!panel) {
         j->failed = 1;
         return;
@@ -100,10 +116,11 @@ static void multiply_blocks(struct linear_job *j, int64_t at, const float *tile,
     for (int64_t down = from; down < to; down++) {
         int64_t r = down * MM_BLOCK_ROWS, left = j->w->rows - r;
         int64_t count = left < MM_BLOCK_ROWS ? left : MM_BLOCK_ROWS;
-        for (int64_t i = 0; i < count * MM_BAND; i++)
-            panel[i] = j->w->bias ? j->w->bias[r + i / MM_BAND] : 0.0f;
-        j->variant->band(j->w->blocks, down, tile, panel);
-        for (int64_t i = 0; j->w->relu && i < count * MM_BAND; i++)
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t k = 0; k < wide; k++)
+                panel[i * wide + k] = j->w->bias ? j->w->bias[r + i] : 0.0f;
+        j->variant->bands[index](j->w->blocks, down, tile, panel);
+        for (int64_t i = 0; j->w->relu && i < count * wide; i++)
             panel[i] = panel[i] < 0.0f ? 0.0f : panel[i];
         lay_out(j, at, panel, r, r + count);
     }
@@ -111,7 +128,7 @@ static void multiply_blocks(struct linear_job *j, int64_t at, const float *tile,
 
 static int in_blocks(const struct linear_job *j, int64_t at)
 {
-    return j->w->blocks && mm_widths[tile_width(j->n, at)] == MM_BAND;
+    return j->w->blocks && worth(j->w, j->width, mm_widths[tile_width(j->n, at)]);
 }
 
 static void vector_part(void *context, int part, int parts)

@@ -72,6 +72,8 @@ void mm_release(void);
 int mm_check_rows(const int32_t *starts, const int32_t *columns, int64_t rows, int64_t nonzeros,
                   int64_t width);
 
+/* 1 if blocks would make products with n rows faster. */
+int mm_blocks_pay(const struct mm_rows *w, int64_t width, int64_t n);
 /* Cut checked rows into blocks: fills the arrays, which are as large as they may get, and tells how
  * many groups and rows there are in sizes[0] and sizes[1]. */
 int mm_blocks_fill(const struct mm_rows *w, int64_t width, int32_t *starts, struct mm_group *groups,

@@ -111,6 +111,39 @@ def conv_rows(library: Library) -> list[Any]:
     return rows
 
 
+def scaling() -> list[Any]:
+    """Time two threads against one; wide batches are shared out by tiles or by blocks."""
+    wide, image = nn.Linear(1024, 4096), nn.Conv2d(256, 256, 3, padding=1)
+    cut(wide, 0.9)
+    cut(image, 0.9)
+    cases = [
+        (f"linear 1024-4096 batch {n}", SparseLinear.from_linear(wide), torch.randn(n, 1024))
+        for n in (1, 8, 64, 256)
+    ]
+    images = torch.randn(16, 256, 14, 14)
+    rows = []
+    for name, layer, x in [
+        *cases,
+        ("conv 3x3 256@14 batch 16", SparseConv2d.from_conv(image), images),
+    ]:
+
+        def run(threads: int, layer: nn.Module = layer, x: torch.Tensor = x) -> None:
+            torch.set_num_threads(threads)
+            layer(x)
+
+        with torch.inference_mode():
+            timings = interleave({"one": partial(run, 1), "two": partial(run, 2)}, rounds=ROUNDS)
+        gain = timings.speedup("two", over="one")
+        rows.append(
+            {"kernel": name, "two_threads": gain.median, "low": gain.low, "high": gain.high}
+        )
+        print(
+            f"{name}: two threads {gain.median:.2f}x ({gain.low:.2f}-{gain.high:.2f})", flush=True
+        )
+    torch.set_num_threads(1)
+    return rows
+
+
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -118,7 +151,12 @@ def main() -> None:
     if library is None:
         raise SystemExit(f"no kernels: {kernel_status().reason}")
     rows = [*linear_rows(library), *conv_rows(library)]
-    data = {"machine": machine(), "variant": library.variant, "rows": rows}
+    data = {
+        "machine": machine(),
+        "variant": library.variant,
+        "rows": rows,
+        "threads": scaling(),
+    }
     RESULT.write_text(json.dumps(data, indent=1) + "\n")
     print("written", RESULT.name)
 

@@ -91,7 +91,7 @@ def test_inputs_in_every_layout_and_of_changing_size(linear, conv):
 @needs_kernels
 def test_results_do_not_depend_on_threads_or_on_earlier_calls(linear):
     layer = SparseLinear.from_linear(linear)
-    x = torch.randn(150, 70)
+    x = torch.randn(3000, 70)
     once = layer(x)
     torch.set_num_threads(2)
     assert torch.equal(layer(x), once)

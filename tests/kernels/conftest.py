@@ -15,12 +15,13 @@ from mirrormask.kernels.build import BuildError, build, compiler
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    """The kernels, compiled from the present source."""
+    """The kernels, compiled from the present source, with threads also for the smallest work."""
     try:
         compiler()
     except BuildError as error:
         pytest.skip(str(error))
-    return Library(build(tmp_path_factory.mktemp("kernels") / "kernels.so"))
+    target = tmp_path_factory.mktemp("kernels") / "kernels.so"
+    return Library(build(target, flags=("-DMM_LEAST_WORK=1",)))
 
 
 @pytest.fixture

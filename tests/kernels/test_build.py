@@ -11,7 +11,13 @@ import pytest
 
 from mirrormask.kernels import build as builder
 
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1")
+SANITIZERS = (
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-g",
+    "-O1",
+    "-DMM_LEAST_WORK=1",
+)
 
 
 @pytest.fixture(scope="module")

@@ -176,10 +176,11 @@ int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, 
         return MM_OK;
     if (!x || !y)
         return MM_BAD_ARGUMENT;
-    threads = threads > MM_MAX_THREADS ? MM_MAX_THREADS : threads;
     struct conv_job j = {c, w, mm_variant(w->variant), x, y, 0, NULL, 0};
     int64_t in = c->channels * c->height * c->width;
     int64_t out = w->rows * c->out_height * c->out_width;
+    int64_t pixels = c->out_height * c->out_width * (c->block < c->images ? c->block : c->images);
+    threads = mm_threads_for(threads, w->starts[w->rows] * pixels);
     for (int64_t image = 0; image < c->images; image += c->block) {
         j.images = least(c->block, c->images - image);
         j.x = x + image * in;

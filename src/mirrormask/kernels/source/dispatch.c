@@ -1,6 +1,8 @@
 /* Which variant runs here, how rows are shared out, and the check that index arrays are sound. */
 #include "dispatch.h"
 
+#include "pool.h"
+
 #include <stddef.h>
 
 int mm_abi(void) { return MM_ABI; }
@@ -50,6 +52,18 @@ int mm_check_rows(const int32_t *starts, const int32_t *columns, int64_t rows, i
     for (int64_t i = 0; i < nonzeros; i++)
         wrong |= columns[i] < 0 || columns[i] >= width;
     return wrong ? MM_BAD_ARGUMENT : MM_OK;
+}
+
+/* Multiply-adds, about 30 microseconds of them, for which waking a thread pays. Tests set it to 1. */
+#ifndef MM_LEAST_WORK
+#define MM_LEAST_WORK (1 << 19)
+#endif
+
+int mm_threads_for(int threads, int64_t work)
+{
+    int64_t most = 1 + work / MM_LEAST_WORK;
+    most = most < MM_MAX_THREADS ? most : MM_MAX_THREADS;
+    return threads < most ? threads : (int)most;
 }
 
 /* A row costs about as much as this many weights, even when it is empty. */

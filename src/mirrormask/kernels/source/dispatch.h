@@ -8,6 +8,8 @@
  * stays in the first-level cache. */
 enum { MM_PANEL_ROWS = 32 };
 
+/* How many of the threads at hand to use for so many multiply-adds. */
+int mm_threads_for(int threads, int64_t work);
 int mm_bad_rows(const struct mm_rows *w);
 /* Rows are shared out by weights: part p gets rows from first(p) up to first(p + 1). */
 int64_t mm_first_row(const struct mm_rows *w, int part, int parts);

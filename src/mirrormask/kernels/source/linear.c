@@ -187,7 +187,7 @@ int mm_linear(const struct mm_rows *w, int64_t width, const float *x, int64_t n,
         return MM_OK;
     if (!y || (!x && width > 0))
         return MM_BAD_ARGUMENT;
-    threads = threads > MM_MAX_THREADS ? MM_MAX_THREADS : threads;
+    threads = mm_threads_for(threads, (int64_t)w->starts[w->rows] * n);
     struct linear_job j = {w, mm_variant(w->variant), width, n, x, y, by_columns[0] != 0,
                            by_columns[1] != 0, NULL, 0, 0};
     /* One row is the same by rows and by columns. */

@@ -71,6 +71,7 @@ def test_without_kernels_torch_takes_their_place(linear, conv, without_kernels):
     options = CompileOptions(layer_rounds=7, net_rounds=7)
     report = compile(nn.Sequential(linear), x, options=options).speed_report
     assert report.layers[0].choice in ("dense", "csr")
+    assert "without compiled kernels: switched off by MIRRORMASK_KERNELS" in report.notes
 
 
 @needs_kernels

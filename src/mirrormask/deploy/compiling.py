@@ -25,6 +25,7 @@ from mirrormask.deploy.layouts import fuse_relus, link_layouts
 from mirrormask.deploy.model_graph import replace_module, share_copy, trace
 from mirrormask.deploy.speed import LayerSpeed, Plan, SpeedReport
 from mirrormask.errors import ArgumentError
+from mirrormask.kernels import kernel_status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,8 @@ def compile(
     if plan is not None and not isinstance(plan, Plan):
         raise ArgumentError(f"plan={plan!r} is no plan: give speed_report(model).plan")
     job = _start(model, example_inputs)
+    if not kernel_status().active:
+        job.notes.append(f"without compiled kernels: {kernel_status().reason}")
     if plan is None or plan.rewrite:
         _rewrite(job, options)
     opened = share_copy(job.rewritten)

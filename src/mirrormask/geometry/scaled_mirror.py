@@ -25,9 +25,9 @@ class ScaledMirror(Mirror):
     ``dx = -sqrt(1 + (x / a)²) g dt``: small weights move as the optimizer alone moves them, large
     ones faster, in proportion to their size. It is the flow of :class:`Mirror` with the learning
     rate divided by ``2 a``, so ``m * w`` factors of balance ``2 a`` with their rate so divided
-    follow it too. One balance for all layers makes the metric flat where weights are small and wild
-    where they are large, and a rate that suits both hard to find; here neither the rate nor the
-    geometry changes when a layer is multiplied by a number.
+    follow it too. Where all layers share one balance, the metric is flat for layers of small
+    weights and wild for those of large ones; here it bends at the same multiple of a typical weight
+    in each. The learning rate keeps the meaning that it has without this package.
 
     Duals are in the units of weights too: a proximal step takes ``amount`` off a small weight and
     more off a large one.

@@ -63,9 +63,7 @@ def test_the_first_cut_is_by_saliency() -> None:
     twin = copy.deepcopy(model)
     optimizer = wrap(model, steps=10)
     advance(model, optimizer, inputs, labels, 2)
-    weights = [
-        (w.parameter.detach().clone(), w.squares.clone()) for w in optimizer.weights.values()
-    ]
+    sensed = [weight.squares.clone() for weight in optimizer.weights.values()]
     advance(model, optimizer, inputs, labels, 1)
     target = RECIPE.masking.cut_after(3, 10, 0.8)
     assert target is not None

@@ -186,7 +186,7 @@ def test_a_relu_that_alone_reads_a_sparse_layer_moves_into_it(linear, conv):
     assert not net.third.relu
     assert link_layouts(net) == 1
     assert torch.allclose(net(x), expected, atol=1e-6)
-    images = nn.Sequential(SparseConv2d.from_conv(conv), nn.ReLU())
+    images = nn.Sequential(SparseConv2d.from_conv(conv), nn.Identity(), nn.ReLU())
     y = torch.randn(1, 6, 9, 9)
     expected = images(y)
     assert fuse_relus(images) == 1

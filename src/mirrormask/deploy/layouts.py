@@ -43,17 +43,28 @@ def fuse_relus(model: nn.Module) -> int:
         return 0
     fused = 0
     for node in graph.graph.nodes:
-        layer, reader = graph.module(node), sole_user(node)
-        if not isinstance(layer, SparseLinear | SparseConv2d) or reader is None:
+        layer = graph.module(node)
+        if not isinstance(layer, SparseLinear | SparseConv2d) or not graph.is_free(node):
             continue
-        if not (graph.is_free(node) and graph.is_free(reader)):
-            continue
-        if type(graph.module(reader)) is nn.ReLU and reader.args == (node,):
+        reader = _past_identities(graph, node)
+        if reader is not None and graph.is_free(reader) and _is_relu(graph, reader):
             layer.relu = True
             layer.remake()
             replace_module(model, str(reader.target), nn.Identity())
             fused += 1
     return fused
+
+
+def _past_identities(graph: ModelGraph, node: fx.Node) -> fx.Node | None:
+    """Return the only reader of a value, behind the identities that folded norms left."""
+    reader = sole_user(node)
+    while reader is not None and type(graph.module(reader)) is nn.Identity:
+        reader = sole_user(reader)
+    return reader
+
+
+def _is_relu(graph: ModelGraph, node: fx.Node) -> bool:
+    return type(graph.module(node)) is nn.ReLU and len(node.args) == 1 and not node.kwargs
 
 
 def _share_input(graph: ModelGraph, node: fx.Node) -> int:

@@ -16,7 +16,7 @@ from torch import nn
 import mirrormask as mm
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-METHODS = {"factors": "pilot", "mirror": "pilot-mirror", "proximal": "l1-freeze"}
+METHODS = {"factors": "pilot-factors", "mirror": "pilot", "proximal": "l1-freeze"}
 
 
 def of_plain(result: Any) -> tuple[nn.Module, mm.SparsityReport]:

@@ -17,4 +17,5 @@ from mirrormask.geometry.hyperbolic import Hyperbolic as Hyperbolic
 from mirrormask.geometry.mirror import Mirror as Mirror
 from mirrormask.geometry.power import Power as Power
 from mirrormask.geometry.power_decay import PowerDecay as PowerDecay
+from mirrormask.geometry.scaled_mirror import ScaledMirror as ScaledMirror
 from mirrormask.geometry.soft_threshold import SoftThreshold as SoftThreshold

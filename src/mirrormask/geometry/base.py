@@ -26,12 +26,15 @@ class Landing:
         budget: The lr * alpha * momentum gain that a geometry which decays in its own way spends
             now; 0 for those whose decay went through the base optimizer or ``decay``.
         grad: Gradient on the weight, in its shape, zero where it is cut; None if nobody has it.
+        decay: The lr * weight decay * momentum gain of the caller's own optimizer, for geometries
+            that keep its meaning but move something else than the weight.
     """
 
     rate: float = 0.0
     alpha: float = 0.0
     budget: float = 0.0
     grad: Tensor | None = None
+    decay: float = 0.0
 
 
 class Geometry(ABC):
@@ -74,6 +77,13 @@ class Geometry(ABC):
             generator: The only source of randomness, on the CPU.
         """
         return self.split(x)
+
+    def fitted(self, rms: float) -> Geometry:
+        """Return the geometry for a tensor, given the root mean square of the weight at the start.
+
+        Over ranks that share a weight the number is that of the whole. Here it is of no meaning.
+        """
+        return self
 
     def resplit(self, latents: Latents, x: Tensor) -> Latents:
         """Return new latents that compose to ``x``, with what many weights share left as it is.

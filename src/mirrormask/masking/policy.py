@@ -11,7 +11,9 @@ from torch import Generator, Tensor
 
 from mirrormask.errors import ArgumentError
 from mirrormask.masking.budget import Scope
+from mirrormask.masking.floor import protect
 from mirrormask.masking.pattern import Pattern, Unstructured
+from mirrormask.masking.score import Score, scores
 
 Rewind = Literal["rate", "weights"]
 """What starts again after a cycle: the optimizer alone, or with it all weights."""
@@ -26,6 +28,8 @@ class Candidates:
         kept: The masks in force, True where kept; all True before the first cut.
         gradients: ``|dense gradient|`` of each tensor in the step just done, also where it is cut,
             if the masking asked for it.
+        squares: Running mean of the squared dense gradient of each tensor, if the masking senses
+            it.
         step: Optimizer steps done.
         steps: Optimizer steps in the whole run.
         generator: On the CPU, seeded by the run and the step: the only source of randomness.
@@ -34,6 +38,7 @@ class Candidates:
     magnitudes: Sequence[Tensor]
     kept: Sequence[Tensor]
     gradients: Sequence[Tensor] | None
+    squares: Sequence[Tensor] | None = None
     step: int
     steps: int
     generator: Generator
@@ -47,14 +52,34 @@ class Masking(ABC):
         scope: Where magnitudes compete: ``"global"`` over all tensors, or inside each tensor with
             ``"uniform"`` or ``"erk"`` sparsities.
         pattern: Which sets of weights may be zero.
+        score: What is compared: ``"magnitude"``, or ``"saliency"``, the magnitude times the root
+            of the mean squared gradient, see :mod:`mirrormask.masking.score`.
+        floor: Part of the overall density that no tensor falls below, in [0, 1]; above 0 every
+            tensor keeps at least one weight, as far as there are enough.
+
+    Raises:
+        ArgumentError: If an option is unknown or outside its domain.
     """
 
     scope: Scope = "global"
     pattern: Pattern = field(default_factory=Unstructured)
+    score: Score = "magnitude"
+    floor: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.scope not in get_args(Scope):
-            raise ArgumentError(f"scope={self.scope!r} is unknown: use one of {get_args(Scope)}.")
+        for option, value, known in (
+            ("scope", self.scope, get_args(Scope)),
+            ("score", self.score, get_args(Score)),
+        ):
+            if value not in known:
+                raise ArgumentError(f"{option}={value!r} is unknown: use one of {known}.")
+        if not 0 <= self.floor <= 1:
+            raise ArgumentError(f"floor={self.floor} is not a part: use a number in [0, 1].")
+        if self.floor > 0 and self.pattern != Unstructured():
+            raise ArgumentError(
+                f"floor={self.floor} protects single weights: leave it out with "
+                f"pattern={self.pattern}."
+            )
 
     @abstractmethod
     def cut_after(self, step: int, steps: int, sparsity: float) -> float | None:
@@ -70,8 +95,20 @@ class Masking(ABC):
         """
 
     def choose(self, candidates: Candidates, sparsity: float) -> list[Tensor]:
-        """Return masks of this sparsity, True where kept: here the largest magnitudes."""
-        return self.pattern.keep(candidates.magnitudes, sparsity, self.scope)
+        """Return masks of this sparsity, True where kept: here the highest scores."""
+        worth = scores(self.score, candidates.magnitudes, candidates.kept, candidates.squares)
+        return self.pattern.keep(protect(worth, sparsity, self.floor), sparsity, self.scope)
+
+    def senses(self, step: int, steps: int) -> bool:
+        """Return whether squared gradients are averaged in ``step`` (1 to ``steps``), for scores.
+
+        What was averaged is kept up to the last step in which this holds.
+        """
+        return self.score == "saliency" and step <= self.last_cut(steps)
+
+    def last_cut(self, steps: int) -> int:
+        """Return the last step after which weights are chosen; here that of the whole run."""
+        return steps
 
     def needs_gradients(self, step: int, steps: int) -> bool:
         """Return whether :meth:`choose` after ``step`` (1 to ``steps``) asks for gradients."""
@@ -127,7 +164,11 @@ class ProjectAndFreeze(Masking):
 
     def cut_after(self, step: int, steps: int, sparsity: float) -> float | None:
         """Return the target at one step."""
-        return sparsity if step == max(1, round(self.at * steps)) else None
+        return sparsity if step == self.last_cut(steps) else None
+
+    def last_cut(self, steps: int) -> int:
+        """Return the step of the cut."""
+        return max(1, round(self.at * steps))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +204,7 @@ class GradualCubic(Masking):
 
     def cut_after(self, step: int, steps: int, sparsity: float) -> float | None:
         """Return the ramp's sparsity on the steps of its grid."""
-        first, last = self.begin * steps, max(1, round(self.end * steps))
+        first, last = self.begin * steps, self.last_cut(steps)
         # A ramp shorter than one step has no step inside, and still has to arrive.
         if step == last:
             return sparsity
@@ -174,6 +215,10 @@ class GradualCubic(Masking):
         if int((step - first) / spacing) == int((step - 1 - first) / spacing):
             return None
         return sparsity * (1.0 - (1.0 - (step - first) / (last - first)) ** 3)
+
+    def last_cut(self, steps: int) -> int:
+        """Return the step in which the ramp arrives."""
+        return max(1, round(self.end * steps))
 
 
 def _check_fraction(name: str, value: float) -> None:

@@ -50,6 +50,11 @@ class Regrowth(Masking):
             raise ArgumentError(
                 f"until={self.until} is not a part of the run: use a number in (0, 1]."
             )
+        if self.score != "magnitude" or self.floor != 0:
+            raise ArgumentError(
+                f"{type(self).__name__} drops by magnitude inside each tensor: leave "
+                f"score={self.score!r} and floor={self.floor} out."
+            )
         if self.pattern != Unstructured():
             raise ArgumentError(
                 f"{type(self).__name__} moves single weights: leave pattern={self.pattern} out."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirrormask.geometry import Factors, Geometry, Mirror
+from mirrormask.geometry import Factors, Geometry, Mirror, ScaledMirror
 from mirrormask.masking import GradualCubic
 from mirrormask.methods.record import Knob, Method
 from mirrormask.optimizer import Recipe
@@ -19,6 +19,15 @@ def seeking(geometry: Geometry, push: float) -> Recipe:
     )
 
 
+def by_saliency(geometry: Geometry, push: float) -> Recipe:
+    """Return the default form: as :func:`seeking`, but cut by what a weight means to the loss."""
+    return Recipe(
+        geometry=geometry,
+        pressure=SeekTarget(until=0.6, push=push, slack=10.0),
+        masking=GradualCubic(begin=0.1, end=0.6, score="saliency", floor=0.1),
+    )
+
+
 PUSH = Knob(
     name="push",
     default=0.7,
@@ -31,6 +40,31 @@ PUSH = Knob(
 RECORDS = (
     Method(
         name="pilot",
+        summary="mirror flow in units of each layer, proximal pressure that seeks the target, "
+        "gradual cut by saliency, fine-tuning",
+        source="Jacobs & Burkholz (ICLR 2025), with a target-seeking controller",
+        build=lambda push, width: by_saliency(ScaledMirror(width=width), push),
+        knobs=(
+            Knob(
+                name="push",
+                default=1.0,
+                low=0.2,
+                high=2.0,
+                log=False,
+                summary="multiple of the pressure that would just reach the target without "
+                "gradients",
+            ),
+            Knob(
+                name="width",
+                default=3.0,
+                low=1.5,
+                high=12.0,
+                summary="scale of the mirror in units of a layer's typical weight",
+            ),
+        ),
+    ),
+    Method(
+        name="pilot-factors",
         summary="m*w factors, proximal pressure that seeks the target, gradual cut, fine-tuning",
         source="Jacobs & Burkholz (ICLR 2025), with a target-seeking controller",
         build=lambda push: seeking(Factors(beta=1.0), push),

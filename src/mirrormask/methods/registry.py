@@ -100,8 +100,8 @@ def method(name: str) -> Method:
         ArgumentError: If there is none; the message holds the nearest and all names.
 
     Example:
-        >>> method("pilot").recipe.geometry
-        Factors(beta=1.0)
+        >>> method("pilot").recipe.geometry.width
+        3.0
     """
     if name not in _records:
         load_plugins()

@@ -20,8 +20,8 @@ _OWN = "mirrormask"
 def pack(optimizer: SparseOptimizer) -> dict[str, Any]:
     """Return the state in the format of ``torch.optim``, with one more entry, ``"mirrormask"``.
 
-    The state of a targeted tensor holds its latents by name, ``"cut"`` once there is a mask, and
-    the base optimizer's state of each slot as ``"<slot>.<entry>"``. All tensors are the live ones,
+    The state of a targeted tensor holds its latents by name, ``"cut"`` once there is a mask,
+    ``"squares"`` while gradients are sensed, and the base optimizer's state of each slot as ``"<slot>.<entry>"``. All tensors are the live ones,
     as in ``torch.optim``, and sharded as the weights are. The model's own checkpoint has the
     weights that share its memory; they are here too where the method changes them at its start,
     since a new optimizer would do so again to a model that is loaded already.
@@ -64,7 +64,7 @@ def unpack(optimizer: SparseOptimizer, state_dict: dict[str, Any]) -> None:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     saved: dict[int, dict[str, Any]] = state_dict["state"]
     base_state: dict[Tensor, dict[str, Any]] = {}
-    latents: dict[Tensor, tuple[dict[str, Tensor], Tensor | None]] = {}
+    latents: dict[Tensor, tuple[dict[str, Tensor], Tensor | None, Tensor | None]] = {}
     for index, parameter in enumerate(parameters):
         weight = optimizer.weights.get(parameter)
         if weight is None:
@@ -80,8 +80,8 @@ def unpack(optimizer: SparseOptimizer, state_dict: dict[str, Any]) -> None:
                 if key.startswith(f"{name}.")
             }
     _load_base(optimizer, base_state)
-    for parameter, (tensors, cut) in latents.items():
-        optimizer.weights[parameter].restore(tensors, cut)
+    for parameter, (tensors, cut, squares) in latents.items():
+        optimizer.weights[parameter].restore(tensors, cut, squares)
     for group, saved_group in zip(optimizer.param_groups, state_dict["param_groups"], strict=True):
         group.update({key: value for key, value in saved_group.items() if key != "params"})
     optimizer.steps_done = own["steps_done"]
@@ -121,6 +121,8 @@ def _pack_weight(optimizer: SparseOptimizer, weight: LatentWeight) -> dict[str, 
     }
     if weight.cut is not None:
         packed["cut"] = weight.wrap(weight.cut)
+    if weight.squares is not None:
+        packed["squares"] = weight.wrap(weight.squares)
     for name, slot in weight.slots.items():
         for key, value in optimizer.base.state.get(slot, {}).items():
             packed[f"{name}.{key}"] = weight.wrap(value) if isinstance(value, Tensor) else value
@@ -129,11 +131,11 @@ def _pack_weight(optimizer: SparseOptimizer, weight: LatentWeight) -> dict[str, 
 
 def _read_latents(
     optimizer: SparseOptimizer, weight: LatentWeight, saved: dict[str, Any]
-) -> tuple[dict[str, Tensor], Tensor | None]:
+) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
     tensors = {
         name: saved[name] for name in weight.latents if not _in_the_model(optimizer, weight, name)
     }
-    return tensors, saved.get("cut")
+    return tensors, saved.get("cut"), saved.get("squares")
 
 
 def _in_the_model(optimizer: SparseOptimizer, weight: LatentWeight, name: str) -> bool:

@@ -165,7 +165,11 @@ class SparseOptimizer(Optimizer):
             weight.adopt_edits()
         measure(self)
         wanted = self.recipe.masking.needs_gradients(self.steps_done + 1, self.steps)
+        senses = self.recipe.masking.senses(self.steps_done + 1, self.steps)
         penalty = 2.0 * alpha if application == "subgradient" else 0.0
+        for weight in self.weights.values():
+            if senses:
+                weight.sense()
         for weight in self.weights.values():
             weight.pull_back(penalty, keep_gradient=wanted)
         self._base_step.run(alpha if application == "decay" else 0.0)
@@ -335,7 +339,12 @@ class SparseOptimizer(Optimizer):
         for group in self.param_groups:
             spent = self._base_step.budget(group, alpha)
             own = application == "decay" and not geometry.decays_through_base
-            landing = Landing(rate=float(group["lr"]), alpha=alpha, budget=spent if own else 0.0)
+            landing = Landing(
+                rate=float(group["lr"]),
+                alpha=alpha,
+                budget=spent if own else 0.0,
+                decay=self._base_step.budget(group, float(group.get("weight_decay") or 0.0)),
+            )
             for parameter in group["params"]:
                 if parameter in self.weights:
                     shrinkage = 2.0 * spent if application == "proximal" else 0.0

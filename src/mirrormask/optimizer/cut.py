@@ -26,10 +26,12 @@ def candidates_of(
         for weight in weights
         if weight.dense_gradient is not None
     ]
+    squares = [_present(weight, weight.squares) for weight in weights if weight.squares is not None]
     return Candidates(
         magnitudes=[_present(weight, weight.weight().abs()) for weight in weights],
         kept=[weight.layout.outputs_first(mask_of(weight)) for weight in weights],
         gradients=known if len(known) == len(weights) else None,
+        squares=squares if len(squares) == len(weights) else None,
         step=step,
         steps=steps,
         generator=generator_for(seed, step),

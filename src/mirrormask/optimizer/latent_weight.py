@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 from torch import Generator, Tensor
 
 from mirrormask.errors import CheckpointError, LifecycleError, OptimizerError
 from mirrormask.geometry import Geometry, Landing, Latents
 from mirrormask.layout import Layout
-from mirrormask.ranks import Box, is_sharded, local_part
+from mirrormask.masking.score import FORGETTING
+from mirrormask.ranks import Box, is_sharded, local_part, sum_in_shards
 from mirrormask.selection import Target
 
 
@@ -30,6 +34,7 @@ class LatentWeight:
         slots: What the base optimizer is given in its place, by name: the objects that key its
             state, so they live as long as this does.
         dense_gradient: ``|gradient|`` on all coordinates in the step at hand, if it was asked for.
+        squares: Running mean of the squared gradient on all coordinates, while it is sensed.
     """
 
     def __init__(self, target: Target, geometry: Geometry, generator: Generator) -> None:
@@ -39,21 +44,22 @@ class LatentWeight:
         self.box = Box.of(self.parameter) if is_sharded(self.parameter) else None
         # Where shards are, no masking asks for rows.
         self.layout = target.layout if self.box is None else Layout()
-        self.geometry = geometry
+        self.squares: Tensor | None = None
         # One byte a weight, all ones where it is kept and 0 where it is cut: a bitwise and is much
         # faster than filling by a boolean mask, and unlike a product it clears infinity and NaN.
         self._kept: Tensor | None = None
         weight = self.local
         self._form = weight.dtype, weight.shape
         dtype = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
-        self.latents: Latents = geometry.start(weight.to(dtype), generator)
+        self.geometry = geometry.fitted(self._root_mean_square())
+        self.latents: Latents = self.geometry.start(weight.to(dtype), generator)
         self.dense_gradient: Tensor | None = None
         self.shares_memory = "x" in self.latents and dtype == weight.dtype
         if self.shares_memory:
             weight.copy_(self.latents["x"])
         self._share()
         self.slots: dict[str, Tensor] = {}
-        for name, tensor in geometry.moving(self.latents).items():
+        for name, tensor in self.geometry.moving(self.latents).items():
             self.slots[name] = self._slot_for(name, tensor)
         self._write()
 
@@ -164,6 +170,15 @@ class LatentWeight:
         if self.parameter.grad is None:
             self._write()  # no step will
 
+    def sense(self) -> None:
+        """Let the gradient of this step into the running mean of its square."""
+        grad = self.parameter.grad
+        if self.squares is None:
+            self.squares = torch.zeros_like(self.local, dtype=self.dtype)
+        if grad is not None and grad.layout == torch.strided:
+            part = local_part(grad).to(self.dtype)
+            self.squares.mul_(FORGETTING).addcmul_(part, part, value=1.0 - FORGETTING)
+
     def pull_back(self, penalty: float = 0.0, *, keep_gradient: bool = False) -> None:
         """Put gradients on the slots; none where the weight has none.
 
@@ -212,10 +227,7 @@ class LatentWeight:
             return
         if self.shares_memory:
             self._share()  # the base optimizer may have stepped the parameter itself
-        told = Landing(
-            rate=landing.rate, alpha=landing.alpha, budget=landing.budget, grad=local_part(grad)
-        )
-        self.geometry.absorb(self.latents, self.slots, told)
+        self.geometry.absorb(self.latents, self.slots, replace(landing, grad=local_part(grad)))
         if shrinkage > 0:
             self.geometry.shrink(self.latents, shrinkage)
         self.geometry.anneal(self.latents, done)
@@ -274,14 +286,23 @@ class LatentWeight:
         self._apply_cut()
         self._write()
 
-    def restore(self, latents: Latents, cut: Tensor | None) -> None:
-        """Overwrite latents and mask with those of a checkpoint, and write the weight."""
+    def restore(self, latents: Latents, cut: Tensor | None, squares: Tensor | None) -> None:
+        """Overwrite latents, mask and what was sensed with those of a checkpoint; write all."""
         for name, tensor in latents.items():
             self.latents[name].copy_(self.part_of(tensor))
         cut = None if cut is None else self.part_of(cut)
         self._kept = None if cut is None else -(~cut).to(self.device, torch.int8)
+        self.squares = None
+        if squares is not None:
+            self.squares = self.part_of(squares).to(self.device, self.dtype, copy=True)
         self._apply_cut()
         self._write()
+
+    def _root_mean_square(self) -> float:
+        squares = sum_in_shards(
+            [self.parameter], lambda t: local_part(t).detach().to(torch.float32).square().sum()
+        )
+        return math.sqrt(float(squares[0]) / max(1, self.parameter.numel()))
 
     def _resplit(self, x: Tensor) -> Latents:
         return self.geometry.resplit(self.latents, x)

@@ -27,6 +27,8 @@ def follow(optimizer: SparseOptimizer) -> None:
             optimizer.restart_idle()
     for weight in weights:
         weight.dense_gradient = None
+        if not masking.senses(done + 1, steps) and done < steps:
+            weight.squares = None
     if masking.stores_after(done, steps):
         optimizer.stored = rewind.store(optimizer.model, weights)
     if done == 0:

@@ -164,4 +164,7 @@ def recipe_of(cell: Cell, knobs: Mapping[str, float]) -> Recipe | None:
 
 def _describe(recipe: Recipe | None) -> str:
     # A function inside a recipe shows where it lies in memory, which says nothing.
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(recipe))
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(recipe))
+    # Options that came later are named only where they differ from their defaults, so that studies
+    # of earlier versions can go on.
+    return text.replace(", score='magnitude', floor=0.0", "")

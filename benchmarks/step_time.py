@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 import mirrormask as mm
-from mirrormask.geometry import Factors, Mirror
+from mirrormask.geometry import Factors, Mirror, ScaledMirror
 from mirrormask.masking import AtEnd
 from mirrormask.pressure import Constant
 from mirrormask.study.fit import state_bytes
@@ -51,9 +51,12 @@ RECIPES: dict[str, mm.Recipe | None] = {
     "plain again": None,
     "mirror": mm.Recipe(geometry=Mirror(), pressure=Constant(strength=1e-5), masking=AtEnd()),
     "factors": mm.Recipe(geometry=Factors(), pressure=Constant(strength=1e-5), masking=AtEnd()),
-    # As the methods ``pilot-mirror`` and ``pilot`` press, in the first half of a run.
+    # As the methods ``pilot-mirror``, ``pilot-factors`` and ``pilot`` press, in the first half.
     "mirror, proximal": mm.Recipe(geometry=Mirror(), pressure=PROXIMAL, masking=AtEnd()),
     "factors, proximal": mm.Recipe(geometry=Factors(), pressure=PROXIMAL, masking=AtEnd()),
+    "scaled mirror, proximal": mm.Recipe(
+        geometry=ScaledMirror(), pressure=PROXIMAL, masking=AtEnd()
+    ),
 }
 BASES: dict[str, Callable[[nn.Module], Optimizer]] = {
     "sgd": lambda model: torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=True),
@@ -132,7 +135,7 @@ def measure(model: str, base: str, names: list[str], rounds: int, warmup: int) -
             "optimizer_ms": [round(1e3 * own, 3) for _, own in pairs],
         }
         print(
-            f"{model:16} {base:6} {name:17} {1e3 * common:8.1f} + {1e3 * optimizer:7.2f} ms   "
+            f"{model:16} {base:6} {name:24} {1e3 * common:8.1f} + {1e3 * optimizer:7.2f} ms   "
             f"x{rows[name]['ratio']:.3f}   whole x{middle:.3f} [{low:.3f}, {high:.3f}]   "
             f"{rows[name]['state_bytes_per_weight']:6.2f} bytes a weight",
             flush=True,

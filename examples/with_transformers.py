@@ -29,7 +29,7 @@ from transformers import (
 import mirrormask as mm
 from mirrormask.integrations.transformers import sparsify_trainer
 
-EPOCHS, PATIENCE, VOCABULARY, LENGTH = 8, 3, 16, 8
+EPOCHS, PATIENCE, VOCABULARY, LENGTH = 6, 3, 16, 8
 
 
 class Killed(Exception):

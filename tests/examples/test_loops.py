@@ -16,7 +16,7 @@ from torch import nn
 import mirrormask as mm
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-METHODS = {"factors": "pilot", "mirror": "pilot-mirror", "proximal": "l1-freeze"}
+METHODS = {"factors": "pilot-factors", "mirror": "pilot", "proximal": "l1-freeze"}
 
 
 def of_plain(result: Any) -> tuple[nn.Module, mm.SparsityReport]:
@@ -72,7 +72,7 @@ def test_to_the_exact_target_and_on_from_the_frameworks_own_checkpoint(
     options = {"base": base, "method": METHODS[kind], "patience": 100}
     whole, report = LOOPS[loop](module.train(tmp_path / "whole", **options))
     with pytest.raises(module.Killed):  # in the middle of the ramp
-        module.train(tmp_path / "killed", killed_after=3, **options)
+        module.train(tmp_path / "killed", killed_after=module.EPOCHS // 3, **options)
     resumed, again = LOOPS[loop](module.train(tmp_path / "killed", **options))
     assert report == again
     assert report.zeros == report.asked_zeros == round(0.9 * report.weights)

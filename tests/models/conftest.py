@@ -17,9 +17,9 @@ STEPS = 12
 Check = Callable[..., mm.SparsityReport]
 
 
-@pytest.fixture(params=["pilot", "pilot-mirror", "l1-freeze"])
+@pytest.fixture(params=["pilot", "pilot-factors", "pilot-mirror", "l1-freeze"])
 def method(request: pytest.FixtureRequest) -> str:
-    """Factors, Mirror and proximal steps in turn."""
+    """The default, Factors, Mirror and proximal steps in turn."""
     return request.param
 
 

@@ -84,13 +84,13 @@ def _turn_a_little_(x: Tensor, a: Tensor, gain: Tensor, a_next: Tensor) -> Tenso
     return x.addcmul_(root.addcmul_(x, gain), sinh).mul_(a_next / a)
 
 
-def _shrink_a_little_(weight: Tensor, a: Tensor, turn: float) -> None:
-    """Soft-threshold the dual by a small amount, in place."""
+def shrink_a_little(weight: Tensor, a: Tensor, tanh: float | Tensor, cosh: float | Tensor) -> None:
+    """Soft-threshold the dual, in place, by a small amount of these functions."""
     square = a.clamp(min=math.sqrt(torch.finfo(weight.dtype).tiny)).square()
     for x in blocks(weight):
-        bound = torch.addcmul(square, x, x).sqrt_().mul_(math.tanh(turn))
+        bound = torch.addcmul(square, x, x).sqrt_().mul_(tanh)
         # A number less itself is +0: there is no -0, which is no zero to a file format.
-        x.sub_(torch.clamp(x, -bound, bound)).mul_(math.cosh(turn))
+        x.sub_(torch.clamp(x, -bound, bound)).mul_(cosh)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +185,7 @@ class Mirror(Geometry):
         turn = min(2.0 * amount, LARGEST_SHRINK)
         a = latents["a"]
         if turn <= SMALL_GAIN:
-            _shrink_a_little_(latents["x"], a, turn)
+            shrink_a_little(latents["x"], a, math.tanh(turn), math.cosh(turn))
             return
         for x in blocks(latents["x"]):
             magnitude = x.abs()

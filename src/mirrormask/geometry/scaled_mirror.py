@@ -12,7 +12,13 @@ from torch import Tensor
 from mirrormask.errors import ArgumentError
 from mirrormask.geometry.base import Landing, Latents
 from mirrormask.geometry.blocks import blocks
-from mirrormask.geometry.mirror import LARGEST_SHRINK, SMALLEST_SCALE, Mirror
+from mirrormask.geometry.mirror import (
+    LARGEST_SHRINK,
+    SMALL_GAIN,
+    SMALLEST_SCALE,
+    Mirror,
+    shrink_a_little,
+)
 
 TYPICAL = 1.0
 """Stands for the root mean square of a tensor that starts at zero everywhere."""
@@ -93,6 +99,10 @@ class ScaledMirror(Mirror):
         """Soft-threshold the dual ``unit * arcsinh(x / a)`` by ``amount``."""
         a = latents["a"]
         turn = torch.clamp(amount / latents["unit"], max=LARGEST_SHRINK)
+        # Elsewhere than on the CPU to ask would be to wait.
+        if turn.device.type == "cpu" and torch.equal(turn, turn.clamp(max=SMALL_GAIN)):
+            shrink_a_little(latents["x"], a, torch.tanh(turn), torch.cosh(turn))
+            return
         falls, sinh = torch.exp(-turn), torch.sinh(turn)
         for x in blocks(latents["x"]):
             size = x.abs()

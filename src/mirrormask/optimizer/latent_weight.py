@@ -226,14 +226,7 @@ class LatentWeight:
             return
         if self.shares_memory:
             self._share()  # the base optimizer may have stepped the parameter itself
-        told = Landing(
-            rate=landing.rate,
-            alpha=landing.alpha,
-            budget=landing.budget,
-            grad=local_part(grad),
-            decay=landing.decay,
-        )
-        self.geometry.absorb(self.latents, self.slots, told)
+        self.geometry.absorb(self.latents, self.slots, replace(landing, grad=local_part(grad)))
         if shrinkage > 0:
             self.geometry.shrink(self.latents, shrinkage)
         self.geometry.anneal(self.latents, done)

@@ -14,6 +14,7 @@ Example:
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mirrormask.copies import apply_masks as apply_masks
 from mirrormask.methods import METHODS as METHODS
 from mirrormask.methods import Knob as Knob
 from mirrormask.methods import Method as Method

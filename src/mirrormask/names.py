@@ -1,4 +1,4 @@
-"""One way to refuse an unknown name: with the nearest known one, and all of them."""
+"""Names of tensors without their wrappers, and one way to refuse an unknown name."""
 
 from __future__ import annotations
 
@@ -17,3 +17,16 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{kind}={name!r} is unknown: {hint}Known are {', '.join(names)}."
+
+
+_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
+
+
+def plain_name(name: str) -> str:
+    """Return a name without what compilation and activation checkpointing put into it.
+
+    Example:
+        >>> plain_name("encoder._orig_mod.0.weight")
+        'encoder.0.weight'
+    """
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)

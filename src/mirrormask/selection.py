@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from mirrormask.errors import SelectionError
+from mirrormask.layout import Layout, layout_of
+from mirrormask.names import plain_name
 
 Pattern = str | type[nn.Module]
 Patterns = Pattern | Sequence[Pattern]
@@ -33,11 +35,13 @@ class Target:
         name: Its first qualified name in the model.
         names: All its qualified names.
         parameter: The tensor.
+        layout: Where it keeps its outputs.
     """
 
     name: str
     names: tuple[str, ...]
     parameter: nn.Parameter
+    layout: Layout = field(default_factory=Layout)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def select(
     """Return the tensors of a model that are to be made sparse, in the model's order.
 
     By default these are the trainable tensors of two or more dimensions, apart from
-    normalisations and embeddings (a head tied to an embedding stays dense with it). ``include``
+    biases, normalisations and embeddings (a head tied to an embedding stays dense with it).
+    ``include``
     replaces that rule and may name embeddings; a tensor of fewer dimensions must be named in full.
 
     Args:
@@ -90,7 +95,7 @@ def select(
     for candidate in wanted:
         _refuse_unsuitable(candidate)
     return [
-        Target(name=c.names[0], names=c.names, parameter=c.parameter)
+        Target(name=c.names[0], names=c.names, parameter=c.parameter, layout=layout_of(c.owners[0]))
         for c in wanted
         if c.parameter.requires_grad and c.parameter.numel() > 0
     ] or _refuse_frozen(wanted)
@@ -104,7 +109,8 @@ def _candidates(model: nn.Module) -> list[_Candidate]:
         for local, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             key = id(parameter)
             parameters[key] = parameter
-            names.setdefault(key, []).append(f"{prefix}.{local}" if prefix else local)
+            name = plain_name(f"{prefix}.{local}" if prefix else local)
+            names.setdefault(key, []).append(name)
             owners.setdefault(key, []).append(module)
     return [_Candidate(tuple(names[k]), tuple(owners[k]), parameters[k]) for k in parameters]
 
@@ -113,6 +119,8 @@ def _selected_by_default(candidate: _Candidate) -> bool:
     return (
         _may_be_a_matrix(candidate)
         and not any(isinstance(owner, _LEFT_DENSE) for owner in candidate.owners)
+        # Attention keeps biases of keys and values in three dimensions.
+        and not candidate.names[0].rpartition(".")[2].startswith("bias")
         # Frozen quantised tensors are no business of ours; trainable ones cannot be integers.
         and candidate.parameter.requires_grad
     )

@@ -101,3 +101,41 @@ def test_finalize_gives_the_latents_back(make_net, train, recipe) -> None:
     held = reachable_bytes(optimizer, net)
     # The masks, and momentum of the biases; of a dense weight stepped as itself, also its own.
     assert held <= WEIGHTS + 4 * 25 + 64
+
+
+# Bytes a weight beyond the plain optimizer's own, as the documentation states them.
+STATED = {
+    ("sgd", "mirror"): 0,
+    ("adamw", "mirror"): 0,
+    ("sgd", "factors"): 12,
+    ("adamw", "factors"): 16,
+}
+
+
+@pytest.mark.parametrize(("base", "geometry"), STATED)
+@pytest.mark.parametrize("fused", ["fused", "not fused"])
+def test_bytes_a_weight_are_those_stated(
+    make_net, train, base: str, geometry: str, fused: str
+) -> None:
+    def build(parameters) -> torch.optim.Optimizer:
+        options = {"fused": fused == "fused"}
+        if base == "sgd":
+            return torch.optim.SGD(parameters, lr=0.01, momentum=0.9, **options)
+        return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, **options)
+
+    def kept(recipe: mm.Recipe | None, steps: int) -> int:
+        net = make_net()
+        optimizer = build(net.parameters())
+        if recipe is not None:
+            optimizer = mm.sparsify(optimizer, net, sparsity=0.8, steps=20, method=recipe)
+        train(net, optimizer, range(steps))
+        return reachable_bytes(optimizer, net)
+
+    recipe = mm.Recipe(
+        geometry=Mirror() if geometry == "mirror" else Factors(),
+        masking=ProjectAndFreeze(at=0.5),
+    )
+    extra = STATED[base, geometry] * WEIGHTS
+    small = 2 * 4 + 2 * 4 + 4 * 8  # scales and step counts of two tensors, a measurement
+    assert 0 <= kept(recipe, 5) - kept(None, 5) - extra <= small
+    assert 0 <= kept(recipe, 15) - kept(None, 15) - extra - WEIGHTS <= small  # the mask

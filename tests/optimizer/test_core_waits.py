@@ -64,9 +64,10 @@ def test_a_step_asks_for_nothing(make_net, recipe, dtype: torch.dtype, edited: s
                 net[0].weight.data[3, 3] += 0.25
             with Recorder() as recorder:
                 optimizer.step()
-            # On the CPU, where asking is free, adopt_edits compares once a tensor.
+            # On the CPU, where asking is free, adopt_edits compares once a tensor, and the mirror
+            # step looks once whether its gains are small.
             assert set(recorder.waits) <= {"equal"}, step
-            assert len(recorder.waits) <= 2
+            assert len(recorder.waits) <= 4
 
 
 def test_the_recorder_sees_what_waits() -> None:

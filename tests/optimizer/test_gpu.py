@@ -130,3 +130,48 @@ def test_a_model_moved_after_sparsify_is_refused() -> None:
     net.to("cuda")
     with pytest.raises(LifecycleError, match=r"moved from cpu to cuda.*move the model"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("name", ["factors", "mirror"])
+def test_float16_autocast_with_a_gradient_scaler(name: str, base: str) -> None:
+    net = build("cuda")
+    optimizer = mm.sparsify(
+        BASES[base](net.parameters()), net, sparsity=0.9, steps=STEPS, method=RECIPES[name]
+    )
+    scaler = torch.amp.GradScaler("cuda", init_scale=2.0**40, growth_interval=5)
+    x = torch.randn(32, 64, generator=torch.Generator().manual_seed(1)).cuda()
+    batches = 0
+    while optimizer.steps_done < STEPS:
+        assert batches < 4 * STEPS
+        optimizer.zero_grad()
+        for half in x.chunk(2):
+            with torch.autocast("cuda", dtype=torch.float16):
+                loss = F.mse_loss(net(half), half[:, :10]) / 2
+            scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        batches += 1
+    assert batches > STEPS  # the first scales were too large, and those steps were skipped
+    report = optimizer.finalize()
+    assert report.zeros == report.asked_zeros
+    assert all(torch.isfinite(parameter).all() for parameter in net.parameters())
+
+
+def test_recurrent_layers_compute_with_the_weights_written_in_place() -> None:
+    torch.manual_seed(0)
+    net = nn.LSTM(16, 32, num_layers=2, batch_first=True).cuda()
+    base = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.0)
+    optimizer = mm.sparsify(base, net, sparsity=0.8, steps=STEPS)
+    x = torch.randn(4, 6, 16, generator=torch.Generator().manual_seed(1)).cuda()
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        net(x)[0].square().mean().backward()
+        optimizer.step()
+    report = optimizer.finalize()
+    assert report.zeros == report.asked_zeros
+    again = nn.LSTM(16, 32, num_layers=2, batch_first=True).cuda()
+    again.load_state_dict(net.state_dict())
+    torch.testing.assert_close(net(x)[0], again(x)[0])

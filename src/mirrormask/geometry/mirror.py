@@ -18,6 +18,9 @@ Noise = Literal["ignore", "second-moment"]
 LARGEST_RATE = math.tanh(4.0)
 """Bound on tanh(lr g) in one step: a weight grows or shrinks at most 3000-fold at once."""
 
+SMALL_GAIN = 2.0**-6
+"""Up to here the terms of a step beyond the third power are below the rounding of float32."""
+
 SMALLEST_SCALE = 1e-30
 """Floor of the scale: below it float32 has no numbers left."""
 
@@ -51,6 +54,8 @@ def mirror_step(x: Tensor, a: Tensor, z: Tensor, a_next: Tensor) -> Tensor:
 
 def _turn_(x: Tensor, a: Tensor, gain: Tensor, a_next: Tensor) -> Tensor:
     """Take the step in place of ``x`` by the dual gain ``-z / 2``, which is used up."""
+    if _is_small(gain):
+        return _turn_a_little_(x, a, gain, a_next)
     rate = gain.tanh_().clamp_(-LARGEST_RATE, LARGEST_RATE)
     # The square of a smaller scale would underflow, and zero could never be left.
     wide = a.clamp(min=math.sqrt(torch.finfo(x.dtype).tiny))
@@ -58,6 +63,34 @@ def _turn_(x: Tensor, a: Tensor, gain: Tensor, a_next: Tensor) -> Tensor:
     move.addcmul_(x, rate).mul_(rate)
     move.div_(torch.addcmul(rate.new_ones(()), rate, rate, value=-1.0))
     return x.add_(move, alpha=2.0).mul_(a_next / a)
+
+
+def _is_small(gain: Tensor) -> bool:
+    """Return whether the series will do; elsewhere than on the CPU to ask would be to wait."""
+    if gain.device.type != "cpu" or gain.dtype != torch.float32 or not gain.numel():
+        return False
+    ends = torch.stack(torch.aminmax(gain))
+    return torch.equal(ends, ends.clamp(-SMALL_GAIN, SMALL_GAIN))
+
+
+def _turn_a_little_(x: Tensor, a: Tensor, gain: Tensor, a_next: Tensor) -> Tensor:
+    """Take the same step by the first terms of ``x cosh(2u) + sqrt(x² + a²) sinh(2u)``.
+
+    With ``sinh(2u) = 2u + 4u³/3`` and ``cosh(2u) - 1 = sinh(2u) u``, to the third power of ``u``.
+    """
+    wide = a.clamp(min=math.sqrt(torch.finfo(x.dtype).tiny))
+    sinh = (gain * gain).mul_(4 / 3).add_(2.0).mul_(gain)
+    root = torch.addcmul(wide * wide, x, x).sqrt_()
+    return x.addcmul_(root.addcmul_(x, gain), sinh).mul_(a_next / a)
+
+
+def _shrink_a_little_(weight: Tensor, a: Tensor, turn: float) -> None:
+    """Soft-threshold the dual by a small amount, in place."""
+    square = a.clamp(min=math.sqrt(torch.finfo(weight.dtype).tiny)).square()
+    for x in blocks(weight):
+        bound = torch.addcmul(square, x, x).sqrt_().mul_(math.tanh(turn))
+        # A number less itself is +0: there is no -0, which is no zero to a file format.
+        x.sub_(torch.clamp(x, -bound, bound)).mul_(math.cosh(turn))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +179,14 @@ class Mirror(Geometry):
         """Soft-threshold the dual ``arcsinh(x / a)`` by ``2 * amount``.
 
         This is ``|x| exp(-t) - (sqrt(x² + a²) - |x|) sinh(t)`` with ``t = 2 amount``, where that
-        is positive; the bracket is taken as ``a² / (sqrt(x² + a²) + |x|)``.
+        is positive; the bracket is taken as ``a² / (sqrt(x² + a²) + |x|)``. Where ``t`` is small
+        nothing cancels in ``|x| cosh(t) - sqrt(x² + a²) sinh(t)``, which takes half the time.
         """
         turn = min(2.0 * amount, LARGEST_SHRINK)
         a = latents["a"]
+        if turn <= SMALL_GAIN:
+            _shrink_a_little_(latents["x"], a, turn)
+            return
         for x in blocks(latents["x"]):
             magnitude = x.abs()
             rest = torch.hypot(x, a.to(x.dtype).expand_as(x)).add_(magnitude).reciprocal_()

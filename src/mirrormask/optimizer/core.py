@@ -13,11 +13,12 @@ from torch.optim import Optimizer
 from mirrormask.geometry import Landing
 from mirrormask.optimizer import checkpoint, finish, preconditions, rewind, timetable
 from mirrormask.optimizer.base_step import BaseStep
-from mirrormask.optimizer.cut import mask_of, restart_idle, takes_away
-from mirrormask.optimizer.engines import Registered, check_engine, reshard
+from mirrormask.optimizer.cut import is_exact, mask_of, restart_idle, takes_away
+from mirrormask.optimizer.engines import check_engine, refuse_met_in_backward, reshard
 from mirrormask.optimizer.feedback import Feedback, measure
 from mirrormask.optimizer.latent_weight import LatentWeight
 from mirrormask.optimizer.measures import measure_scales, total_size
+from mirrormask.optimizer.places import Places
 from mirrormask.optimizer.randomness import generator_for
 from mirrormask.optimizer.recipe import Recipe
 from mirrormask.optimizer.sharding import check_shards, describe
@@ -83,7 +84,9 @@ class SparseOptimizer(Optimizer):
                 preconditions.check_seed(seed)
             preconditions.check_base(base, targets)
             check_engine(base, ((target.name, target.parameter) for target in targets))
-            shapes = {target.name: tuple(target.parameter.shape) for target in targets}
+            shapes = {
+                target.name: target.layout.shape(target.parameter.shape) for target in targets
+            }
             recipe.masking.pattern.check(shapes, sparsity)
             preconditions.check_finite((target.name, target.parameter) for target in targets)
             check_shards(recipe, base, targets, self.ranks)
@@ -110,8 +113,8 @@ class SparseOptimizer(Optimizer):
         self.weights: dict[Tensor, LatentWeight] = {
             t.parameter: LatentWeight(t, recipe.geometry, drawing) for t in targets
         }
+        self._places = Places(model, self.weights.values())
         self._base_step = BaseStep(base, self.weights, recipe.geometry)
-        self._registered = Registered(model, self.weights.values())
         # Optimizer.__init__ validates groups and installs hooks; the groups are the base's own.
         super().__init__(base.param_groups, base.defaults)
         self.param_groups = base.param_groups
@@ -144,6 +147,7 @@ class SparseOptimizer(Optimizer):
         Raises:
             LifecycleError: If the model is finalised, all announced steps are done, or a weight
                 was replaced or sharded anew; the weights are as they were.
+            OptimizerError: If a step was taken inside backward already.
             RankError: If ranks would cut different weights; nothing is cut then.
         """
         preconditions.refuse_finalized(self, "step")
@@ -152,7 +156,8 @@ class SparseOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self._registered.check():
+        refuse_met_in_backward(self.weights.values())
+        if self._places.check():
             reshard(self.model)
         alpha = self.alpha
         application = self.recipe.pressure.application
@@ -188,6 +193,16 @@ class SparseOptimizer(Optimizer):
         signal = TrainingSignal(accuracy=train_accuracy, l1=float(self.l1()), step=done)
         self.pressure_state = self.recipe.pressure.observe(self.pressure_state, signal, length)
 
+    @property
+    def at_target(self) -> bool:
+        """Whether the masks in force have the zeros asked for, so that weights only train on.
+
+        What comes before is a denser model: keep the best model, or stop early, from here on only.
+        Methods that cut at the end get here in ``finalize``. Asks the device, and where weights
+        are sharded all ranks have to ask at once.
+        """
+        return is_exact(self.weights.values(), self.sparsity)
+
     def masks(self) -> dict[str, Tensor]:
         """Return the masks in force by tensor name, True where a weight is kept."""
         return {weight.name: mask_of(weight) for weight in self.weights.values()}
@@ -222,7 +237,7 @@ class SparseOptimizer(Optimizer):
             The report, counted from the model's own tensors.
 
         Raises:
-            LifecycleError: If the model is finalised already.
+            LifecycleError: If the model is finalised already, or no longer holds a tensor.
             ArgumentError: If ``data`` yields nothing, or no tensors; nothing is cut then.
             NonFiniteError: If a weight is NaN or infinite; nothing is cut then.
         """
@@ -230,6 +245,8 @@ class SparseOptimizer(Optimizer):
         weights = self.weights.values()
         # All that may fail comes before the cut, so that finalize can be called again.
         with self.ranks.refusing_together():
+            if self._places.check():
+                reshard(self.model)
             for weight in weights:
                 weight.adopt_edits()
             preconditions.check_finite((weight.name, weight.parameter) for weight in weights)

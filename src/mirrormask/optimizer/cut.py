@@ -17,22 +17,29 @@ from mirrormask.ranks import Ranks, count_true, local_part
 def candidates_of(
     weights: Collection[LatentWeight], *, step: int, steps: int, seed: int
 ) -> Candidates:
-    """Return what a masking sees after a step: magnitudes in full precision, masks, gradients."""
+    """Return what a masking sees after a step: magnitudes in full precision, masks, gradients.
+
+    All with outputs in dimension 0 and inputs in dimension 1, however they are stored.
+    """
     known = [
-        weight.wrap(weight.dense_gradient)
+        _present(weight, weight.dense_gradient)
         for weight in weights
         if weight.dense_gradient is not None
     ]
-    squares = [weight.wrap(weight.squares) for weight in weights if weight.squares is not None]
+    squares = [_present(weight, weight.squares) for weight in weights if weight.squares is not None]
     return Candidates(
-        magnitudes=[weight.wrap(weight.weight().abs()) for weight in weights],
-        kept=[mask_of(weight) for weight in weights],
+        magnitudes=[_present(weight, weight.weight().abs()) for weight in weights],
+        kept=[weight.layout.outputs_first(mask_of(weight)) for weight in weights],
         gradients=known if len(known) == len(weights) else None,
         squares=squares if len(squares) == len(weights) else None,
         step=step,
         steps=steps,
         generator=generator_for(seed, step),
     )
+
+
+def _present(weight: LatentWeight, part: Tensor) -> Tensor:
+    return weight.layout.outputs_first(weight.wrap(part))
 
 
 def mask_of(weight: LatentWeight) -> Tensor:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mirrormask.errors import LifecycleError, OptimizerError
+from mirrormask.errors import OptimizerError
 from mirrormask.optimizer.latent_weight import LatentWeight
-from mirrormask.ranks import is_sharded
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside a DistributedDataParallel, whose wrapper only adds to names.
+    """Return the model inside compilation and DistributedDataParallel, which only add to names.
 
     Raises:
         OptimizerError: If the model is wrapped by FSDP1, or its gradients are used up by an
             optimizer inside the backward pass.
     """
+    model = getattr(model, "_orig_mod", model)
     ddp = _known("torch.nn.parallel", "DistributedDataParallel")
     if ddp is not None and isinstance(model, ddp):
         for hook in getattr(model, "_comm_hooks", ()):
@@ -31,7 +31,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
                     "(a communication hook holds one), where no latents can be moved: leave "
                     "that hook out and call step() after backward()."
                 )
-        model = model.module
+        model = getattr(model.module, "_orig_mod", model.module)
     fsdp1 = _known("torch.distributed.fsdp", "FullyShardedDataParallel")
     if fsdp1 is not None and any(isinstance(module, fsdp1) for module in model.modules()):
         raise OptimizerError(
@@ -55,6 +55,11 @@ def check_engine(base: Optimizer, parameters: Iterable[tuple[str, nn.Parameter]]
                 "be put: wrap a plain torch.optim optimizer, and to share its memory out over "
                 "ranks shard the model with torch.distributed.fsdp.fully_shard."
             )
+    if callable(getattr(base, "fused_backward", None)):  # LOMO and its like
+        raise OptimizerError(
+            f"{type(base).__name__} steps inside the backward pass, where no latents can be moved: "
+            "use a plain optimizer, such as torch.optim.AdamW, and call step() after backward()."
+        )
     for name, parameter in parameters:
         hooks = getattr(parameter, "_post_accumulate_grad_hooks", None) or {}
         if hasattr(parameter, "_in_backward_optimizers") or any(
@@ -67,46 +72,21 @@ def check_engine(base: Optimizer, parameters: Iterable[tuple[str, nn.Parameter]]
             )
 
 
-class Registered:
-    """Knows by which modules the weights are held, to notice one that is exchanged.
+def refuse_met_in_backward(weights: Collection[LatentWeight]) -> None:
+    """Refuse a step to which backward left no gradient at all but hooks that may have used it.
 
-    Args:
-        model: Any module.
-        weights: Those of its tensors that are watched.
+    Raises:
+        OptimizerError: If there is such a hook.
     """
-
-    def __init__(self, model: nn.Module, weights: Iterable[LatentWeight]) -> None:
-        modules = dict(model.named_modules(remove_duplicate=False))
-        self.places: list[tuple[dict[str, Any], str, LatentWeight]] = []
-        for weight in weights:
-            owner, _, leaf = weight.name.rpartition(".")
-            if owner in modules:
-                self.places.append((modules[owner]._parameters, leaf, weight))
-
-    def check(self) -> bool:
-        """Refuse to go on where a module has another tensor than the one that is trained.
-
-        Returns:
-            Whether FSDP2 has some weight gathered at the moment.
-
-        Raises:
-            LifecycleError: If a weight was replaced or sharded in another way.
-        """
-        gathered = False
-        for held, leaf, weight in self.places:
-            now = held.get(leaf)
-            if now is weight.parameter or now is None:
-                if weight.lies_as_before():
-                    continue
-            elif is_sharded(weight.parameter) and not is_sharded(now):
-                gathered = True
-                continue
-            raise LifecycleError(
-                f"Weight {weight.name!r} was replaced or sharded anew after sparsify, which keeps "
-                "training the old tensor: move, wrap and shard the model first (fully_shard, "
-                "to), then build the optimizer and call sparsify."
+    if any(weight.parameter.grad is not None for weight in weights):
+        return
+    for weight in weights:
+        if getattr(weight.parameter, "_post_accumulate_grad_hooks", None):
+            raise OptimizerError(
+                f"No weight has a gradient, and {weight.name!r} has a hook that runs inside the "
+                "backward pass: if it steps an optimizer there, remove it and call step() after "
+                "backward()."
             )
-        return gathered
 
 
 def reshard(model: nn.Module) -> None:

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mirrormask.errors import ArgumentError, MirrormaskWarning
 from mirrormask.masking import zeros_asked
+from mirrormask.names import plain_name
 from mirrormask.ranks import Ranks, count_true
 from mirrormask.report import SparsityReport, TensorSparsity
 
@@ -97,7 +98,7 @@ def count_flops(model: nn.Module, inputs: Tensor) -> dict[str, int]:
         model(inputs.to(next(model.parameters()).device))
     root = type(model).__name__
     totals = {
-        name.removeprefix(root).removeprefix("."): sum(ops.values()) // len(inputs)
+        plain_name(name.removeprefix(root).removeprefix(".")): sum(ops.values()) // len(inputs)
         for name, ops in counter.get_flop_counts().items()
         if name == root or name.startswith(root + ".")
     }
@@ -123,7 +124,7 @@ def count_zeros(
         asked: Sparsity asked for.
         flops: What :func:`count_flops` returned, or nothing.
     """
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = {plain_name(n): m for n, m in model.named_modules(remove_duplicate=False)}
     counted = {id(tensor) for _, tensor in targets}
     others = [p for p in model.parameters() if id(p) not in counted]
     zeros = count_true([tensor == 0 for _, tensor in targets]).tolist()

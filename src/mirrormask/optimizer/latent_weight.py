@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
 
 from mirrormask.errors import CheckpointError, LifecycleError, OptimizerError
 from mirrormask.geometry import Geometry, Landing, Latents
+from mirrormask.layout import Layout
 from mirrormask.masking.score import FORGETTING
 from mirrormask.ranks import Box, is_sharded, local_part, sum_in_shards
 from mirrormask.selection import Target
@@ -28,6 +28,7 @@ class LatentWeight:
         names: All its names, where it is tied.
         parameter: The model's own tensor.
         box: How it is sharded, or None where it is whole.
+        layout: Where it keeps its outputs.
         latents: What stands for it, by name.
         slots: What the base optimizer is given in its place, by name: the objects that key its
             state, so they live as long as this does.
@@ -40,11 +41,14 @@ class LatentWeight:
         self.names = target.names
         self.parameter = target.parameter
         self.box = Box.of(self.parameter) if is_sharded(self.parameter) else None
+        # Where shards are, no masking asks for rows.
+        self.layout = target.layout if self.box is None else Layout()
         self.squares: Tensor | None = None
         # One byte a weight, all ones where it is kept and 0 where it is cut: a bitwise and is much
         # faster than filling by a boolean mask, and unlike a product it clears infinity and NaN.
         self._kept: Tensor | None = None
         weight = self.local
+        self._form = weight.dtype, weight.shape
         dtype = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
         self.geometry = geometry.fitted(self._root_mean_square())
         self.latents: Latents = self.geometry.start(weight.to(dtype), generator)
@@ -132,8 +136,20 @@ class LatentWeight:
 
         Only the edited coordinates are split anew, decided by value: writes through ``.data`` or
         a swapped storage leave no other trace. A frozen mask survives the edit.
+
+        Raises:
+            LifecycleError: If the weight is on another device, or of another precision or shape.
         """
         weight = self.local
+        if (weight.dtype, weight.shape) != self._form:
+            was, now = (
+                f"{str(d).removeprefix('torch.')} {tuple(s)}"
+                for d, s in (self._form, (weight.dtype, weight.shape))
+            )
+            raise LifecycleError(
+                f"Weight {self.name!r} was {was} and became {now} after sparsify: convert the "
+                "model first, then build both optimizers."
+            )
         if self.shares_memory:
             self._share()
         elif weight.device != self.device:
@@ -145,9 +161,9 @@ class LatentWeight:
             current = self.weight().to(weight.dtype)
             # Elsewhere than on the CPU this question would stall the queue; there, edited
             # coordinates are always picked by where().
-            if weight.device.type == "cpu" and torch.equal(current, weight):
+            if weight.device.type == "cpu" and _same(current, weight):
                 return
-            edited = current != weight
+            edited = self.weight().to(weight.dtype) != weight
             self._replace(edited, self._resplit(weight.to(self.dtype)))
         self._apply_cut()
         if self.parameter.grad is None:
@@ -210,7 +226,14 @@ class LatentWeight:
             return
         if self.shares_memory:
             self._share()  # the base optimizer may have stepped the parameter itself
-        self.geometry.absorb(self.latents, self.slots, replace(landing, grad=local_part(grad)))
+        told = Landing(
+            rate=landing.rate,
+            alpha=landing.alpha,
+            budget=landing.budget,
+            grad=local_part(grad),
+            decay=landing.decay,
+        )
+        self.geometry.absorb(self.latents, self.slots, told)
         if shrinkage > 0:
             self.geometry.shrink(self.latents, shrinkage)
         self.geometry.anneal(self.latents, done)
@@ -238,7 +261,7 @@ class LatentWeight:
 
     def smallest(self) -> Tensor:
         """Return the smallest magnitude of a live weight, 0-d, infinite if none lives."""
-        weight = self.weight()
+        weight = self.weight().to(self.parameter.dtype)
         if weight.numel() == 0:
             return weight.new_full((), torch.inf)
         return torch.where(weight == 0, torch.inf, weight.abs()).amin()
@@ -253,12 +276,13 @@ class LatentWeight:
         Args:
             smallest: What :meth:`smallest` returned, the least on all ranks.
         """
-        weight = self.weight()
+        # As the model sees it: a narrow weight may be zero where its latents are not.
+        weight = self.weight().to(self.parameter.dtype)
         cut = self.cut
         idle = weight == 0 if cut is None else (weight == 0) & ~cut
         tiny = torch.finfo(self.parameter.dtype).tiny
-        value = torch.where(torch.isfinite(smallest), smallest, tiny).expand_as(weight)
-        self._replace(idle, self._resplit(value))
+        value = torch.where(torch.isfinite(smallest), smallest, tiny).to(self.dtype)
+        self._replace(idle, self._resplit(value.expand_as(weight)))
         self._write()
 
     def rebalance(self) -> None:
@@ -320,6 +344,17 @@ class LatentWeight:
     def _write(self) -> None:
         if not self.shares_memory:
             self.geometry.compose(self.latents, out=self.local)
+
+
+def _same(used_up: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors are equal, faster than ``torch.equal`` does where they are.
+
+    Infinite values count as a difference.
+    """
+    if not other.numel():
+        return True
+    ends = torch.stack(torch.aminmax(used_up.sub_(other)))
+    return torch.equal(ends, torch.zeros_like(ends))
 
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

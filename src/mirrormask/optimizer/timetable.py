@@ -48,13 +48,15 @@ def follow(optimizer: SparseOptimizer) -> None:
 
 def choose(optimizer: SparseOptimizer, sparsity: float) -> list[Tensor]:
     """Return the masks of this sparsity that the masking wants now, True where kept."""
+    weights = optimizer.weights.values()
     candidates = candidates_of(
-        optimizer.weights.values(),
+        weights,
         step=optimizer.steps_done,
         steps=optimizer.steps,
         seed=optimizer.seed,
     )
-    return optimizer.recipe.masking.choose(candidates, sparsity)
+    masks = optimizer.recipe.masking.choose(candidates, sparsity)
+    return [w.layout.as_stored(mask) for w, mask in zip(weights, masks, strict=True)]
 
 
 def cut(optimizer: SparseOptimizer, kept: list[Tensor]) -> None:

@@ -22,7 +22,7 @@ _BUFFERS = ("row_starts", "columns", "values")
 
 def is_recording() -> bool:
     """Tell whether torch writes down what runs, for which the layers must be operators it knows."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def csr_tensor(

@@ -137,7 +137,7 @@ def layers() -> None:
                         f"{row.best_dense}, {row.note}",
                         flush=True,
                     )
-    write("layers", {"rows": rows, "machine": machine()})
+            write("layers", {"rows": rows, "machine": machine()})
 
 
 def conv(width: int, size: int) -> nn.Module:

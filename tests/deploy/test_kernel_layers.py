@@ -118,6 +118,32 @@ def test_batches_that_would_miss_the_cache_meet_the_weights_in_blocks(sparsify, 
 
 
 @needs_kernels
+def test_torchs_defaults_for_new_tensors_do_not_matter(sparsify, conv):
+    dense = sparsify(nn.Linear(1100, 50), 0.8)
+    x, y = torch.randn(64, 1100), torch.randn(2, 6, 9, 9)
+    expected = dense(x), conv(y)
+    layer, image = SparseLinear.from_linear(dense), SparseConv2d.from_conv(conv)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = layer(x), image(y)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for left, right in zip(found, expected, strict=True):
+        assert torch.allclose(left, right, atol=1e-4)
+
+
+def test_a_traced_layer_computes_and_does_not_repeat_what_it_saw(linear, conv):
+    for layer, shape in (
+        (SparseLinear.from_linear(linear), (4, 70)),
+        (SparseConv2d.from_conv(conv), (2, 6, 9, 9)),
+    ):
+        traced = torch.jit.trace(layer.eval(), torch.randn(*shape))
+        x = torch.randn(*shape)
+        assert torch.allclose(traced(x), layer(x), atol=1e-6)
+
+
+@needs_kernels
 def test_a_replaced_bias_is_seen(linear):
     layer = SparseLinear.from_linear(linear)
     x = torch.randn(2, 70)

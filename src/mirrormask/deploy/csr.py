@@ -20,6 +20,11 @@ CSR_DTYPES = (torch.float32, torch.float64)
 _BUFFERS = ("row_starts", "columns", "values")
 
 
+def is_recording() -> bool:
+    """Tell whether torch writes down what runs, for which the layers must be operators it knows."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+
+
 def csr_tensor(
     row_starts: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, shape: tuple[int, int]
 ) -> torch.Tensor:

@@ -15,11 +15,11 @@ class BlockedWeights:
 
     def __init__(self, library: Library, matrix: Rows, width: int, nonzeros: int) -> None:
         across, down = -(-width // BLOCK_COLUMNS), -(-matrix.rows // BLOCK_ROWS)
-        starts = torch.empty(across * down + 1, dtype=torch.int32)
-        groups = torch.empty((across * down * BLOCK_COLUMNS, 4), dtype=torch.int32)
-        rows = torch.empty(across * matrix.rows, dtype=torch.uint8)
-        columns = torch.empty(nonzeros, dtype=torch.uint8)
-        values = torch.empty(nonzeros)
+        starts = torch.empty(across * down + 1, dtype=torch.int32, device="cpu")
+        groups = torch.empty((across * down * BLOCK_COLUMNS, 4), dtype=torch.int32, device="cpu")
+        rows = torch.empty(across * matrix.rows, dtype=torch.uint8, device="cpu")
+        columns = torch.empty(nonzeros, dtype=torch.uint8, device="cpu")
+        values = torch.empty(nonzeros, dtype=torch.float32, device="cpu")
         used_groups, used_rows = library.fill_blocks(
             matrix,
             width,

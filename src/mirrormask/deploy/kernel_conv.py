@@ -55,7 +55,8 @@ class ConvKernel:
             x = pad(x, list(geometry.padding), mode=geometry.padding_mode)
         x = x.contiguous()
         conv, rows, _ = self._plan(x.shape)
-        out = torch.empty((x.shape[0], geometry.out_channels, conv.out_height, conv.out_width))
+        shape = (x.shape[0], geometry.out_channels, conv.out_height, conv.out_width)
+        out = torch.empty(shape, dtype=torch.float32, device="cpu")
         self._library.conv2d(
             conv, rows, x.data_ptr(), out.data_ptr(), threads=torch.get_num_threads()
         )

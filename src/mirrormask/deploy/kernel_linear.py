@@ -79,7 +79,7 @@ class LinearKernel:
         if n not in self._sizes_seen:
             self._meet(n)
         shape = (self.rows, n) if output_by_columns else (n, self.rows)
-        out = torch.empty(shape)
+        out = torch.empty(shape, dtype=torch.float32, device="cpu")
         self._library.linear(
             self._matrix,
             self.width,

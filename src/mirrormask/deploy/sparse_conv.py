@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from mirrormask.deploy.conv_operator import matrices_of, sparse_conv2d_op
 from mirrormask.deploy.conv_product import ConvGeometry, convolve
-from mirrormask.deploy.csr import CsrModule
+from mirrormask.deploy.csr import CsrModule, is_recording
 from mirrormask.deploy.decode import CsrArrays
 from mirrormask.deploy.kernel_conv import ConvKernel
 from mirrormask.deploy.kernel_linear import kernels_for
@@ -92,7 +92,7 @@ class SparseConv2d(CsrModule):
 
     def _convolve(self, images: torch.Tensor) -> torch.Tensor:
         geometry = self.geometry
-        if torch.compiler.is_compiling():
+        if is_recording():
             opaque: torch.Tensor = sparse_conv2d_op(
                 images,
                 self.row_starts,

@@ -7,7 +7,14 @@ from typing import Literal, Self
 import torch
 from torch import nn
 
-from mirrormask.deploy.csr import CSR_DTYPES, CsrModule, Engine, csr_tensor, dense_to_csr
+from mirrormask.deploy.csr import (
+    CSR_DTYPES,
+    CsrModule,
+    Engine,
+    csr_tensor,
+    dense_to_csr,
+    is_recording,
+)
 from mirrormask.deploy.decode import CsrArrays
 from mirrormask.deploy.kernel_linear import LinearKernel, kernels_for
 from mirrormask.errors import ArgumentError
@@ -153,7 +160,7 @@ class SparseLinear(CsrModule):
             raise ArgumentError(
                 f"the input has {x.shape[-1]} features, this layer takes {self.in_features}"
             )
-        if torch.compiler.is_compiling():
+        if is_recording():
             rows = x.reshape(-1, self.in_features)
             out: torch.Tensor = sparse_linear_op(
                 rows, self.row_starts, self.columns, self.values, self.bias, self.relu
@@ -178,10 +185,8 @@ class SparseLinear(CsrModule):
         flat = x.ndim == 2
         rows = x if flat else x.reshape(-1, self.in_features)
         by_columns = self.output_layout == "columns"
-        if self.shared is not None and rows.shape[0] > _MAX_VECTOR_ROWS:
-            columns = self.shared.take(x, rows)
-        else:
-            columns = None
+        shared = self.shared if rows.shape[0] > _MAX_VECTOR_ROWS else None
+        columns = None if shared is None else shared.take(x, rows)
         if isinstance(made, LinearKernel):
             out = made(rows if columns is None else columns.t(), output_by_columns=by_columns)
         else:

@@ -38,10 +38,8 @@ def scores(
         score: Which of the two.
         magnitudes: ``|x|`` of each tensor.
         kept: The masks in force: a cut weight is worth less than any other.
-        squares: Running means of squared gradients; needed for the saliency.
-
-    Raises:
-        LookupError: If the saliency is asked for and no gradients were sensed.
+        squares: Running means of squared gradients; None where none were sensed, as before the
+            first step: magnitudes are all that is known then.
 
     Example:
         >>> magnitudes, squares = [torch.tensor([1.0, 2.0, 3.0])], [torch.tensor([16.0, 1.0, 0.0])]
@@ -49,10 +47,8 @@ def scores(
         >>> scores("saliency", magnitudes, kept, squares)[0].argsort().tolist()
         [2, 1, 0]
     """
-    if score == "magnitude":
+    if score == "magnitude" or squares is None:
         return list(magnitudes)
-    if squares is None:
-        raise LookupError("The saliency of a weight takes gradients, and none were sensed.")
     return [
         torch.where(keep, magnitude * square.sqrt().clamp(min=SMALLEST_ROOT), -1.0)
         for magnitude, keep, square in zip(magnitudes, kept, squares, strict=True)

@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(BIN)/mirrormask: pyproject.toml constraints.txt
+$(BIN)/mirrormask: pyproject.toml constraints.txt hatch_build.py $(wildcard src/mirrormask/kernels/source/*)
 	@test -n "$(PYTHON)" || { echo "Python is missing: set PYTHON=, 3.11 or newer." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e ".[dev]"

@@ -3,6 +3,7 @@
 python benchmarks/inference.py mlp        MLP 1024-4096-1024, 90/95/99 % zeros, batch 1, 8, 64
 python benchmarks/inference.py block      transformer block d=512, 16 tokens
 python benchmarks/inference.py layers     single convolutions; linear layers near break-even
+python benchmarks/inference.py nets       whole nets, batch 1 and 16, 90/95/99 % zeros
 python benchmarks/inference.py harmless   compiled against dense eager torch on nine models
 
 Raw figures go to benchmarks/results/inference_<name>.json. OpenVINO is timed where installed.
@@ -21,11 +22,12 @@ from torch import nn
 
 from mirrormask.deploy import BenchOptions, BenchReport, bench, compile, speed_report
 from mirrormask.deploy.timing import interleave, machine
-from mirrormask.study.models import MODELS, build
+from mirrormask.study.models import build
 
 RESULTS = Path(__file__).parent / "results"
 LEVELS = (0.9, 0.95, 0.99)
 ATTEMPTS, CALM = 3, 0.1
+SMALL_NETS = ("mlp", "mlp-3x1024", "cnn", "cnn-small", "resnet20")
 
 
 def cut(model: nn.Module, sparsity: float) -> nn.Module:
@@ -114,7 +116,7 @@ def layers() -> None:
             conv(width, size),
             (width, image, image),
             LEVELS,
-            (1,),
+            (1, 16),
         )
         for size, width, image in ((3, 64, 56), (3, 256, 14), (3, 512, 7), (1, 256, 14))
     ]
@@ -154,11 +156,54 @@ def models() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
             (16, 256),
         ),
     }
-    for name in MODELS:
+    for name in SMALL_NETS:
         channels, size = (3, 32) if name.startswith("resnet") else (1, 28)
         model = build(name, in_channels=channels, image_size=size, num_classes=10)
         found[f"{name} 95 %"] = (cut(model, 0.95), (channels, size, size))
     return found
+
+
+def nets() -> None:
+    """Time whole nets against ONNX Runtime, dense and int8, and eager torch."""
+    rows = []
+    cases: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+        "demo cnn": (
+            lambda: build("cnn", in_channels=1, image_size=28, num_classes=10),
+            (1, 28, 28),
+        ),
+        "demo mlp": (
+            lambda: build("mlp", in_channels=1, image_size=28, num_classes=10),
+            (1, 28, 28),
+        ),
+        "resnet20": (
+            lambda: build("resnet20", in_channels=3, image_size=32, num_classes=10),
+            (3, 32, 32),
+        ),
+        "resnet18 for 32x32": (
+            lambda: build("resnet18-cifar", in_channels=3, image_size=32, num_classes=10),
+            (3, 32, 32),
+        ),
+        "block d=512, 16 tokens": (Block, (16, 512)),
+    }
+    runtimes = ("ONNX Runtime", "ONNX Runtime int8")
+    for name, (make, shape) in cases.items():
+        for level in LEVELS:
+            torch.manual_seed(0)
+            report = bench(
+                cut(make(), level),
+                torch.randn(1, *shape),
+                options=BenchOptions(batches=(1, 16), rounds=21, runtimes=runtimes),
+            )
+            for row in report.rows:
+                rows.append({"net": name, "sparsity": level, **asdict(row)})
+                if row.kind != "dense":
+                    print(
+                        f"{name:22} {level:.0%} batch {row.batch:>2} {row.contender:17} "
+                        f"{row.milliseconds:.3f} ms {row.gain.median:.2f}x ({row.gain.low:.2f}-"
+                        f"{row.gain.high:.2f}) of {row.best_dense}, {row.note}",
+                        flush=True,
+                    )
+    write("nets", {"rows": rows, "machine": machine()})
 
 
 def harmless() -> None:
@@ -217,6 +262,8 @@ def main() -> None:
         compare("block", Block, torch.randn(1, 16, 512), (1,))
     elif what == "layers":
         layers()
+    elif what == "nets":
+        nets()
     elif what == "harmless":
         harmless()
     else:

@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="DDP in place of FSDP2")
     options = parser.parse_args()
 
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
     data = load("fashion-mnist-10k")
 

@@ -74,7 +74,8 @@ def test_the_guard_undoes_choices_that_do_not_pay(sparsify):
 def test_a_plan_is_used_again_without_timing_the_layers(wide, monkeypatch):
     x = torch.randn(1, 1024)
     plan = Plan.from_json(speed_report(compile(wide, x)).plan.to_json())
-    assert plan.choices == {"0": "csr", "2": "csr"}
+    assert set(plan.choices) == {"0", "2"}
+    assert set(plan.choices.values()) <= {"kernel", "csr"}
 
     def refuse(*args, **keywords):
         raise AssertionError("layers were timed")
@@ -134,7 +135,7 @@ def test_models_without_a_graph_are_compiled_layer_by_layer(sparsify):
     fast = compile(model, example)
     report = speed_report(fast)
     assert any("cannot be traced" in note for note in report.notes)
-    assert [layer.choice for layer in report.layers] == ["csr"]
+    assert [layer.choice for layer in report.layers] in (["csr"], ["kernel"])
     assert output_error(fast(**example), model.eval()(**example)) < 1e-5
 
 
@@ -232,7 +233,7 @@ def test_reports_become_tables_and_json(wide):
     console = Console(record=True, width=160, file=io.StringIO())
     console.print(report.table())
     text = console.export_text()
-    assert "csr" in text
+    assert report.layers[0].choice in text
     assert report.verdict[:20] in text
 
 

@@ -35,13 +35,18 @@ def close(found, expected):
     st.booleans(),
     st.sampled_from([torch.float32, torch.float64]),
     st.sampled_from(["rows", "columns"]),
+    st.sampled_from(["kernel", "torch"]),
+    st.booleans(),
 )
-def test_linear(sparsify, width, out, batch, sparsity, bias, dtype, layout):
+def test_linear(sparsify, width, out, batch, sparsity, bias, dtype, layout, engine, relu):
     dense = sparsify(nn.Linear(width, out, bias=bias, dtype=dtype), sparsity)
     layer = SparseLinear.from_linear(dense)
-    layer.output_layout = layout
+    layer.output_layout, layer.engine, layer.relu = layout, engine, relu
     x = torch.randn(*batch, width, dtype=dtype)
-    assert close(layer(x), dense(x))
+    assert close(layer(x), dense(x).relu() if relu else dense(x))
+    if relu:
+        assert close(layer.to_dense()(x), dense(x).relu())
+        return
     assert layer.nonzeros == int(torch.count_nonzero(dense.weight))
     assert torch.equal(layer.to_dense().weight, dense.weight)
     if layout == "rows":
@@ -76,13 +81,19 @@ def convolutions(draw):
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @settings(max_examples=300)
-@given(convolutions(), st.sampled_from(["shifts", "columns"]), st.sampled_from([0.0, 0.8, 1.0]))
-def test_convolutions(sparsify, case, form, sparsity):
+@given(
+    convolutions(),
+    st.sampled_from(["kernel", "kernel", "shifts", "columns"]),
+    st.sampled_from([0.0, 0.8, 1.0]),
+    st.booleans(),
+)
+def test_convolutions(sparsify, case, form, sparsity, relu):
     conv, x = case
     sparsify(conv, sparsity)
     kind = SparseConv1d if isinstance(conv, nn.Conv1d) else SparseConv2d
     layer = kind.from_conv(conv, form)
-    expected = conv(x)
+    layer.relu = relu
+    expected = conv(x).relu() if relu else conv(x)
     assert close(layer(x), expected)
     assert layer(x).is_contiguous()
     assert close(
@@ -97,7 +108,7 @@ def test_images_larger_than_a_block_are_split(monkeypatch, sparsify):
     conv = sparsify(nn.Conv2d(8, 8, 3, padding=1, stride=2), 0.8)
     x = torch.randn(7, 8, 30, 30)
     monkeypatch.setattr("mirrormask.deploy.conv_product._BLOCK_FLOATS", 2 * 8 * 32 * 32)
-    assert close(SparseConv2d.from_conv(conv)(x), conv(x))
+    assert close(SparseConv2d.from_conv(conv, "shifts")(x), conv(x))
 
 
 def test_embedding(sparsify):

@@ -254,7 +254,11 @@ SAME = "start every rank with the same model, method and numbers"
 EXPECTED: list[tuple[Callable[[int], None], type[Exception], str]] = [
     (sparsity, RankError, rf"Ranks differ in sparsity: rank 0 has 0.5, rank 1 has 0.6: {SAME}"),
     (steps, RankError, rf"Ranks differ in steps: rank 0 has 4, rank 1 has 5: {SAME}"),
-    (method, RankError, "Ranks differ in the recipe: rank 0 has Recipe.*Factors.*, rank 1 has"),
+    (
+        method,
+        RankError,
+        "Ranks differ in the recipe: rank 0 has Recipe.*Mirror.*, rank 1 has Recipe.*Euclid",
+    ),
     (knob, RankError, "Ranks differ in the recipe: .*end=0.5.* rank 1 has .*end=0.6"),
     (model, RankError, r"Ranks differ in the model: rank 0 has 0.weight: \(6, 4\) torch.float32 "),
     (targets, RankError, "Ranks differ in the weights to make sparse: rank 0 has 2.weight, rank 1"),

@@ -200,6 +200,26 @@ def test_no_checkpoint_is_the_start(tmp_path: Path) -> None:
     assert same(everything(model, optimizer), before)
 
 
+def test_the_same_step_is_written_beside_the_old_one_first(saved: Path) -> None:
+    model, optimizer = build("alone", "pilot")
+    mm.load_checkpoint(saved, model, optimizer)
+    (saved / "step-000000013").mkdir()  # not finished by a run that was killed
+    mm.save_checkpoint(saved, model, optimizer, {"epoch": 2}, keep=1)
+    assert [entry.name for entry in saved.iterdir()] == ["step-000000012-2"]
+    assert mm.load_checkpoint(saved, model, optimizer) == {"epoch": 2}
+
+
+def test_another_model_is_refused_with_nothing_changed(saved: Path) -> None:
+    torch.manual_seed(0)
+    wider = nn.Sequential(nn.Linear(12, 22), nn.Tanh(), nn.Linear(22, 2))
+    base = torch.optim.AdamW(wider.parameters(), lr=1e-2, weight_decay=0.0)
+    optimizer = mm.sparsify(base, wider, sparsity=0.8, steps=STEPS)
+    before = everything(wider, optimizer)
+    with pytest.raises(CheckpointError, match=r"'0.bias' of shape \(21,\), this model of \(22,\)"):
+        mm.load_checkpoint(saved, wider, optimizer)
+    assert same(everything(wider, optimizer), before)
+
+
 def test_older_ones_go(tmp_path: Path) -> None:
     model, optimizer = build("alone", "pilot")
     for step in range(3):

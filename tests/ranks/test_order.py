@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mirrormask.masking.exact import keep_largest
+from mirrormask.masking.exact import keep_largest, keep_largest_each
 from mirrormask.ranks.order import Part, keep_largest_of, kth_smallest_of, number_of, ordered_keys
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
@@ -25,6 +25,7 @@ class Meeting:
         self.barrier = threading.Barrier(world, timeout=30)
         self.brought: list[Tensor] = []
         self.bytes = 0
+        self.rounds = 0
 
     def add(self, tensor: Tensor) -> Tensor:
         self.brought.append(tensor.clone())
@@ -32,6 +33,7 @@ class Meeting:
         total = torch.stack(self.brought).sum(0)
         if self.barrier.wait() == 0:
             self.brought = []
+            self.rounds += 1
             self.bytes += total.numel() * total.element_size()
         self.barrier.wait()
         return total
@@ -105,11 +107,32 @@ def test_the_masks_are_those_of_one_process(
     meeting = Meeting(world)
     found = meeting.run(
         world,
-        lambda rank: keep_largest_of([cut(t, world, rank) for t in whole], zeros, meeting.add),
+        lambda rank: keep_largest_of(
+            [cut(t, world, rank) for t in whole], [0] * len(whole), [zeros], meeting.add
+        ),
     )
     for index, mask in enumerate(wanted):
         assert torch.equal(torch.cat([rank[index] for rank in found]), mask)
     assert sum(int((~mask).sum()) for rank in found for mask in rank) == zeros
+
+
+@given(tensors(), st.integers(1, 4), st.data())
+def test_many_thresholds_take_the_rounds_of_one(
+    whole: list[Tensor], world: int, data: st.DataObject
+) -> None:
+    zeros = [data.draw(st.integers(0, tensor.numel())) for tensor in whole]
+    wanted = keep_largest_each(whole, zeros)
+    meeting = Meeting(world)
+    heap = list(range(len(whole)))
+    found = meeting.run(
+        world,
+        lambda rank: keep_largest_of(
+            [cut(t, world, rank) for t in whole], heap, zeros, meeting.add
+        ),
+    )
+    for index, mask in enumerate(wanted):
+        assert torch.equal(torch.cat([rank[index] for rank in found]), mask)
+    assert meeting.rounds <= (8 if whole[0].dtype == torch.float64 else 4) + 2
 
 
 def test_replicas_are_counted_once() -> None:
@@ -118,7 +141,7 @@ def test_replicas_are_counted_once() -> None:
 
     def work(rank: int) -> list[Tensor]:
         part = Part(values=values, counts=rank == 0, size=5, places_of=lambda index: index)
-        return keep_largest_of([part], 2, meeting.add)
+        return keep_largest_of([part], [0], [2], meeting.add)
 
     for masks in meeting.run(3, work):
         assert masks[0].tolist() == [True, False, True, False, True]

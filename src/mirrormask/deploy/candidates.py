@@ -10,17 +10,18 @@ import torch
 from torch import nn
 
 from mirrormask.deploy.csr import CSR_DTYPES, CsrModule
+from mirrormask.deploy.kernel_linear import kernels_for
 from mirrormask.deploy.model_graph import has_hooks
-from mirrormask.deploy.sparse_conv import SparseConv1d, SparseConv2d
+from mirrormask.deploy.sparse_conv import CONV_FORMS, SparseConv1d, SparseConv2d
 from mirrormask.deploy.sparse_linear import SparseLinear
 from mirrormask.deploy.timing import Timings, interleave
 
-Form = Literal["dense", "csr", "shifts", "columns"]
+Form = Literal["dense", "kernel", "csr", "shifts", "columns"]
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d
 _FORMS: dict[type[nn.Module], tuple[Form, ...]] = {
-    nn.Linear: ("csr",),
-    nn.Conv1d: ("shifts", "columns"),
-    nn.Conv2d: ("shifts", "columns"),
+    nn.Linear: ("kernel", "csr"),
+    nn.Conv1d: ("kernel", "shifts", "columns"),
+    nn.Conv2d: ("kernel", "shifts", "columns"),
 }
 
 
@@ -50,8 +51,10 @@ class LayerCosts:
 def sparse_twin(layer: nn.Module, form: Form) -> CsrModule:
     """Return the sparse layer that stands for ``layer`` in the given form."""
     if isinstance(layer, nn.Linear):
-        return SparseLinear.from_linear(layer)
-    assert form in ("shifts", "columns")
+        linear = SparseLinear.from_linear(layer)
+        linear.engine = "kernel" if form == "kernel" else "torch"
+        return linear
+    assert form in CONV_FORMS
     if isinstance(layer, nn.Conv1d):
         return SparseConv1d.from_conv(layer, form)
     assert isinstance(layer, nn.Conv2d)
@@ -61,9 +64,13 @@ def sparse_twin(layer: nn.Module, form: Form) -> CsrModule:
 def forms_of(layer: nn.Module) -> tuple[Form, ...]:
     """Return the sparse forms that a layer has; none for other kinds of module."""
     forms = _FORMS.get(type(layer), ())
-    # A kernel of one offset needs no second form: both would do the same product.
+    if not forms or not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+        return ()
+    if kernels_for(layer.weight) is None:
+        forms = tuple(form for form in forms if form != "kernel")
+    # With one tap only, "shifts" and "columns" are the same product.
     if isinstance(layer, nn.Conv1d | nn.Conv2d) and all(size == 1 for size in layer.kernel_size):
-        return forms[:1]
+        forms = tuple(form for form in forms if form != "columns")
     return forms
 
 

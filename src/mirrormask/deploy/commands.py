@@ -1,6 +1,6 @@
 """The deployment commands, thin: read the arguments, call the function, print its table.
 
-``mirrormask pack``, ``mirrormask inspect`` and ``mirrormask bench``. This is the one file of this
+``mirrormask pack``, ``inspect``, ``bench`` and ``doctor``. This is the one file of this
 room that needs typer and rich.
 """
 
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from mirrormask.deploy.bench_report import BenchReport
 from mirrormask.deploy.benchmark import BenchOptions, bench
+from mirrormask.deploy.doctor import build_kernels, diagnose, findings_table
 from mirrormask.deploy.manifest import SignedZeros, Values
 from mirrormask.deploy.model_source import open_data, open_model, parse_sizes
 from mirrormask.deploy.pack import inspect, pack_file, unpack_file
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command("pack")(pack_command)
     app.command("inspect")(inspect_command)
     app.command("bench")(bench_command)
+    app.command("doctor")(doctor_command)
 
 
 def pack_command(
@@ -101,3 +103,13 @@ def write_bench(report: BenchReport, json: Path | None, picture: Path | None) ->
         report.save_json(json)
     if picture is not None:
         report.save_picture(picture)
+
+
+def doctor_command(
+    *,
+    build: Annotated[bool, typer.Option("--build", help="Compile the kernels first.")] = False,
+) -> None:
+    """Tell what makes sparse models fast here, what is missing, and why."""
+    if build:
+        Console().print(f"compiled {build_kernels()}", soft_wrap=True, highlight=False)
+    Console().print(findings_table(diagnose()))

@@ -21,10 +21,11 @@ from mirrormask.deploy.dead_channels import remove_dead_channels
 from mirrormask.deploy.example_inputs import Inputs, arguments_of
 from mirrormask.deploy.fold import fold_batch_norms
 from mirrormask.deploy.guard import CompileJob, keep_fastest
-from mirrormask.deploy.layouts import link_layouts
+from mirrormask.deploy.layouts import fuse_relus, link_layouts
 from mirrormask.deploy.model_graph import replace_module, share_copy, trace
 from mirrormask.deploy.speed import LayerSpeed, Plan, SpeedReport
 from mirrormask.errors import ArgumentError
+from mirrormask.kernels import kernel_status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,8 @@ def compile(
     if plan is not None and not isinstance(plan, Plan):
         raise ArgumentError(f"plan={plan!r} is no plan: give speed_report(model).plan")
     job = _start(model, example_inputs)
+    if not kernel_status().active:
+        job.notes.append(f"without compiled kernels: {kernel_status().reason}")
     if plan is None or plan.rewrite:
         _rewrite(job, options)
     opened = share_copy(job.rewritten)
@@ -114,6 +117,7 @@ def compile(
         if layer.choice != "dense":
             twin = sparse_twin(opened.get_submodule(layer.name), layer.choice)
             replace_module(opened, layer.name, twin)
+    fuse_relus(opened)
     link_layouts(opened)
     return keep_fastest(job, opened, layers, tolerance=options.tolerance, rounds=options.net_rounds)
 

@@ -8,13 +8,14 @@ values are not supported on CPU, so values are float32 or float64.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from mirrormask.errors import ArgumentError, CheckpointError
 
+Engine = Literal["kernel", "torch"]
 CSR_DTYPES = (torch.float32, torch.float64)
 _BUFFERS = ("row_starts", "columns", "values")
 
@@ -100,7 +101,7 @@ class CsrModule(nn.Module):
         self.register_buffer("row_starts", row_starts)
         self.register_buffer("columns", columns)
         self.register_buffer("values", values)
-        self._made_from: torch.Tensor | None = None
+        self._made_from: tuple[torch.Tensor | None, ...] = ()
         self._made: Any = None
 
     @property
@@ -125,20 +126,26 @@ class CsrModule(nn.Module):
 
     def made(self) -> Any:
         """Return what :meth:`make` builds from the buffers, built again if they were replaced."""
-        # Past torch's attribute look-up: this runs in every call, which may last 30 microseconds.
-        values = self._buffers["values"]
-        if self._made_from is not values:
+        # Past torch's attribute look-up: this runs in every call, which may last ten microseconds.
+        buffers = self._buffers
+        values, bias = buffers["values"], buffers.get("bias")
+        made_from = self._made_from
+        if not made_from or made_from[0] is not values or made_from[1] is not bias:
             self._made = self.make()
-            self._made_from = values
+            self._made_from = (values, bias)
         return self._made
 
+    def remake(self) -> None:
+        """Forget what was made, because an option of the layer changed."""
+        self._made_from = ()
+
     def make(self) -> Any:
-        """Build the torch tensors that the forward pass multiplies with."""
+        """Build what the forward pass multiplies with."""
         return csr_tensor(self.row_starts, self.columns, self.values, self.matrix_shape)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Copies and pickles hold the buffers alone; the torch tensors are views of them.
-        return {**self.__dict__, "_made": None, "_made_from": None}
+        # Copies and pickles hold the buffers alone; what is made from them holds addresses.
+        return {**self.__dict__, "_made": None, "_made_from": ()}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         given = [state_dict.get(prefix + name) for name in _BUFFERS]

@@ -18,6 +18,7 @@ from mirrormask.deploy.model_graph import ModelGraph, sole_user
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 _ELEMENTWISE_MODULES = (
+    nn.Identity,
     nn.ReLU,
     nn.ReLU6,
     nn.LeakyReLU,

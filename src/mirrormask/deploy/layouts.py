@@ -1,4 +1,4 @@
-"""Keep activations in the layout that sparse products like, from one sparse layer to the next."""
+"""What neighbours of sparse layers can save: copies between layouts, and ReLUs of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import fx, nn
 
 from mirrormask.deploy.dead_channels import is_elementwise
-from mirrormask.deploy.model_graph import ModelGraph, sole_user, trace
+from mirrormask.deploy.model_graph import ModelGraph, replace_module, sole_user, trace
+from mirrormask.deploy.sparse_conv import SparseConv2d
 from mirrormask.deploy.sparse_linear import SharedColumns, SparseLinear
 
 
@@ -29,6 +30,41 @@ def link_layouts(model: nn.Module) -> int:
             linked += 1
         linked += _share_input(graph, node)
     return linked
+
+
+def fuse_relus(model: nn.Module) -> int:
+    """Let sparse layers apply the ReLU that alone reads their result.
+
+    Returns:
+        How many ReLU modules became identities.
+    """
+    graph = trace(model)
+    if isinstance(graph, str):
+        return 0
+    fused = 0
+    for node in graph.graph.nodes:
+        layer = graph.module(node)
+        if not isinstance(layer, SparseLinear | SparseConv2d) or not graph.is_free(node):
+            continue
+        reader = _past_identities(graph, node)
+        if reader is not None and graph.is_free(reader) and _is_relu(graph, reader):
+            layer.relu = True
+            layer.remake()
+            replace_module(model, str(reader.target), nn.Identity())
+            fused += 1
+    return fused
+
+
+def _past_identities(graph: ModelGraph, node: fx.Node) -> fx.Node | None:
+    """Return the only reader of a value, behind the identities that folded norms left."""
+    reader = sole_user(node)
+    while reader is not None and type(graph.module(reader)) is nn.Identity:
+        reader = sole_user(reader)
+    return reader
+
+
+def _is_relu(graph: ModelGraph, node: fx.Node) -> bool:
+    return type(graph.module(node)) is nn.ReLU and len(node.args) == 1 and not node.kwargs
 
 
 def _share_input(graph: ModelGraph, node: fx.Node) -> int:

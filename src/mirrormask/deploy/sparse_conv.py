@@ -9,88 +9,27 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
+from mirrormask.deploy.conv_operator import matrices_of, sparse_conv2d_op
 from mirrormask.deploy.conv_product import ConvGeometry, convolve
-from mirrormask.deploy.csr import CsrModule, csr_tensor
+from mirrormask.deploy.csr import CsrModule
 from mirrormask.deploy.decode import CsrArrays
+from mirrormask.deploy.kernel_conv import ConvKernel
+from mirrormask.deploy.kernel_linear import kernels_for
 from mirrormask.deploy.sparse_linear import csr_of_matrix
 from mirrormask.errors import ArgumentError
 
-ConvForm = Literal["shifts", "columns"]
-CONV_FORMS: tuple[ConvForm, ...] = ("shifts", "columns")
+ConvForm = Literal["kernel", "shifts", "columns"]
+CONV_FORMS: tuple[ConvForm, ...] = ("kernel", "shifts", "columns")
 Conv = nn.Conv1d | nn.Conv2d
-
-
-def split_matrices(
-    row_starts: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, geometry: ConvGeometry
-) -> list[torch.Tensor | None]:
-    """Return one CSR view per kernel offset of a matrix with rows (offset, out channel)."""
-    matrices: list[torch.Tensor | None] = []
-    out = geometry.out_channels
-    for offset in range(geometry.kernel[0] * geometry.kernel[1]):
-        starts = row_starts[offset * out : (offset + 1) * out + 1]
-        begin, end = int(starts[0]), int(starts[-1])
-        if begin == end:
-            matrices.append(None)
-            continue
-        shape = (out, geometry.in_channels)
-        matrices.append(csr_tensor(starts - begin, columns[begin:end], values[begin:end], shape))
-    return matrices
-
-
-def _matrices(
-    row_starts: torch.Tensor,
-    columns: torch.Tensor,
-    values: torch.Tensor,
-    form: str,
-    geometry: ConvGeometry,
-) -> list[torch.Tensor | None]:
-    if form == "shifts":
-        return split_matrices(row_starts, columns, values, geometry)
-    width = geometry.in_channels * geometry.kernel[0] * geometry.kernel[1]
-    return [csr_tensor(row_starts, columns, values, (geometry.out_channels, width))]
-
-
-@torch.library.custom_op("mirrormask::sparse_conv2d", mutates_args=())
-def sparse_conv2d_op(
-    x: torch.Tensor,
-    row_starts: torch.Tensor,
-    columns: torch.Tensor,
-    values: torch.Tensor,
-    bias: torch.Tensor | None,
-    *,
-    form: str,
-    sizes: Sequence[int],
-    padding_mode: str,
-) -> torch.Tensor:
-    """Convolve ``[n, in, h, w]`` with a CSR kernel as one opaque operator."""
-    geometry = ConvGeometry.from_numbers(sizes, padding_mode)
-    matrices = _matrices(row_starts, columns, values, form, geometry)
-    return convolve(x, matrices, bias, geometry)
-
-
-@sparse_conv2d_op.register_fake
-def _(
-    x: torch.Tensor,
-    row_starts: torch.Tensor,
-    columns: torch.Tensor,
-    values: torch.Tensor,
-    bias: torch.Tensor | None,
-    *,
-    form: str,
-    sizes: Sequence[int],
-    padding_mode: str,
-) -> torch.Tensor:
-    geometry = ConvGeometry.from_numbers(sizes, padding_mode)
-    image = geometry.output_size(x.shape[2], x.shape[3])
-    return x.new_empty((x.shape[0], geometry.out_channels, *image))
 
 
 class SparseConv2d(CsrModule):
     """``nn.Conv2d`` with its kernel in CSR form; for inference on CPU.
 
     Shapes: input ``[n, in, h, w]`` or ``[in, h, w]``, output ``[n, out, h', w']`` or without n.
-    Strides, padding of every mode, dilation and groups are supported. ``form`` is described in
-    :mod:`mirrormask.deploy.conv_product`.
+    Strides, padding of every mode, dilation and groups are supported. ``form`` is ``"kernel"`` for
+    the compiled kernels, whose place torch takes where they are missing, or one of those described
+    in :mod:`mirrormask.deploy.conv_product`. ``relu`` applies that function to the result.
 
     Raises:
         ArgumentError: The kernel is not float32/float64 on the CPU, or the input does not fit.
@@ -120,20 +59,23 @@ class SparseConv2d(CsrModule):
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.form: ConvForm = form
         self.geometry = geometry
+        self.relu = False
 
     @classmethod
-    def from_conv(cls, conv: Conv, form: ConvForm = "shifts") -> Self:
+    def from_conv(cls, conv: Conv, form: ConvForm = "kernel") -> Self:
         """Build the sparse twin of a dense layer; its weights are copied.
 
         Raises:
             ArgumentError: The weights are not float32 or float64 on the CPU.
         """
         geometry = geometry_of(conv)
-        kernel = _ungrouped(conv).permute(2, 3, 0, 1)
+        kernel = _ungrouped(conv)
         if form == "shifts":
-            matrix = kernel.reshape(-1, geometry.in_channels)
+            matrix = kernel.permute(2, 3, 0, 1).reshape(-1, geometry.in_channels)
+        elif form == "columns":
+            matrix = kernel.permute(0, 2, 3, 1).reshape(geometry.out_channels, -1)
         else:
-            matrix = kernel.permute(2, 0, 1, 3).reshape(geometry.out_channels, -1)
+            matrix = kernel.reshape(geometry.out_channels, -1)
         bias = None if conv.bias is None else conv.bias.detach().clone()
         return cls(csr_of_matrix(matrix), bias, form, geometry)
 
@@ -160,19 +102,30 @@ class SparseConv2d(CsrModule):
                 form=self.form,
                 sizes=geometry.numbers(),
                 padding_mode=geometry.padding_mode,
+                relu=self.relu,
             )
             return opaque
         with torch.no_grad():
-            matrices: list[torch.Tensor | None] = self.made()
-            return convolve(images, matrices, self.bias, geometry)
+            made: ConvKernel | list[torch.Tensor | None] = self.made()
+            if isinstance(made, ConvKernel):
+                return made(images)
+            out = convolve(images, made, self.bias, geometry)
+            return out.relu_() if self.relu else out
 
-    def make(self) -> list[torch.Tensor | None]:
-        """Build the CSR tensors, one a kernel offset or one in all."""
-        return _matrices(self.row_starts, self.columns, self.values, self.form, self.geometry)
+    def make(self) -> ConvKernel | list[torch.Tensor | None]:
+        """Build the kernel's view, or the CSR tensors, one a kernel offset or one in all."""
+        library = kernels_for(self.values) if self.form == "kernel" else None
+        if library is not None:
+            arrays = (self.row_starts, self.columns, self.values)
+            return ConvKernel(library, arrays, self.bias, self.geometry, relu=self.relu)
+        return matrices_of(self.row_starts, self.columns, self.values, self.form, self.geometry)
 
     def dense_kernel(self) -> torch.Tensor:
         """Return the kernel ``[out, in, kh, kw]``, groups written out as zeros."""
         geometry = self.geometry
+        if self.form == "kernel":
+            sizes = (geometry.out_channels, geometry.in_channels, *geometry.kernel)
+            return self.dense_matrix().reshape(sizes)
         if self.form == "shifts":
             sizes = (*geometry.kernel, geometry.out_channels, geometry.in_channels)
             return self.dense_matrix().reshape(sizes).permute(2, 3, 0, 1).contiguous()
@@ -196,7 +149,8 @@ class SparseConv2d(CsrModule):
             conv.weight.copy_(self.dense_kernel())
             if self.bias is not None and conv.bias is not None:
                 conv.bias.copy_(self.bias)
-        return nn.Sequential(_Pad(geometry.padding, mode), conv).requires_grad_(False)
+        tail = [nn.ReLU()] if self.relu else []
+        return nn.Sequential(_Pad(geometry.padding, mode), conv, *tail).requires_grad_(False)
 
     def extra_repr(self) -> str:
         """Describe sizes and sparsity."""

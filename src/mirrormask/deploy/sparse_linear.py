@@ -7,8 +7,9 @@ from typing import Literal, Self
 import torch
 from torch import nn
 
-from mirrormask.deploy.csr import CSR_DTYPES, CsrModule, csr_tensor, dense_to_csr
+from mirrormask.deploy.csr import CSR_DTYPES, CsrModule, Engine, csr_tensor, dense_to_csr
 from mirrormask.deploy.decode import CsrArrays
+from mirrormask.deploy.kernel_linear import LinearKernel, kernels_for
 from mirrormask.errors import ArgumentError
 
 OutputLayout = Literal["rows", "columns"]
@@ -70,10 +71,17 @@ def sparse_linear_op(
     columns: torch.Tensor,
     values: torch.Tensor,
     bias: torch.Tensor | None,
+    relu: bool = False,  # noqa: FBT001
 ) -> torch.Tensor:
     """Multiply rows ``[n, in]`` with a CSR matrix ``[out, in]`` as one opaque operator."""
+    library = kernels_for(values)
+    if library is not None:
+        arrays = (row_starts, columns, values)
+        # Anybody may call an operator, or load a program that does, so nothing is trusted.
+        return LinearKernel(library, arrays, bias, x.shape[1], relu=relu, check=True)(x)
     matrix = csr_tensor(row_starts, columns, values, (row_starts.numel() - 1, x.shape[1]))
-    return multiply(matrix, x, bias).contiguous()
+    out = multiply(matrix, x, bias).contiguous()
+    return out.relu_() if relu else out
 
 
 @sparse_linear_op.register_fake
@@ -83,6 +91,7 @@ def _(
     columns: torch.Tensor,
     values: torch.Tensor,
     bias: torch.Tensor | None,
+    relu: bool = False,  # noqa: FBT001
 ) -> torch.Tensor:
     return x.new_empty((x.shape[0], row_starts.shape[0] - 1))
 
@@ -93,7 +102,9 @@ class SparseLinear(CsrModule):
     Shapes: input ``[..., in_features]``, output ``[..., out_features]``. ``output_layout`` is
     ``"rows"`` for an ordinary contiguous result; ``"columns"`` leaves it as the transposed view
     that the product gave, which saves a copy where the next layer is sparse too. ``shared`` saves
-    the copy of the input where several layers read the same one.
+    the copy of the input where several layers read the same one. ``relu`` applies that function to
+    the result. ``engine`` is ``"kernel"`` for the compiled kernels, whose place torch takes where
+    they are missing or the values are float64, or ``"torch"`` for torch's CSR product.
 
     Raises:
         ArgumentError: The arrays are no CSR matrix, or the input has another width.
@@ -123,6 +134,8 @@ class SparseLinear(CsrModule):
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.output_layout: OutputLayout = "rows"
         self.shared: SharedColumns | None = None
+        self.engine: Engine = "kernel"
+        self.relu = False
 
     @classmethod
     def from_linear(cls, linear: nn.Linear) -> Self:
@@ -143,7 +156,7 @@ class SparseLinear(CsrModule):
         if torch.compiler.is_compiling():
             rows = x.reshape(-1, self.in_features)
             out: torch.Tensor = sparse_linear_op(
-                rows, self.row_starts, self.columns, self.values, self.bias
+                rows, self.row_starts, self.columns, self.values, self.bias, self.relu
             )
             return out.reshape(*x.shape[:-1], self.out_features)
         if torch.is_grad_enabled():
@@ -151,27 +164,46 @@ class SparseLinear(CsrModule):
                 return self._multiply(x)
         return self._multiply(x)
 
-    def make(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Build the CSR tensor and the bias as a column."""
+    def make(self) -> LinearKernel | tuple[torch.Tensor, torch.Tensor | None]:
+        """Build the kernel's view of the matrix, or the CSR tensor and the bias as a column."""
+        library = kernels_for(self.values) if self.engine == "kernel" else None
+        if library is not None:
+            arrays = (self.row_starts, self.columns, self.values)
+            return LinearKernel(library, arrays, self.bias, self.in_features, relu=self.relu)
         bias = self._buffers["bias"]
         return super().make(), None if bias is None else bias[:, None]
 
     def _multiply(self, x: torch.Tensor) -> torch.Tensor:
-        matrix, bias = self.made()
+        made = self.made()
         flat = x.ndim == 2
         rows = x if flat else x.reshape(-1, self.in_features)
-        if rows.shape[0] <= _MAX_VECTOR_ROWS:
-            out = multiply(matrix, rows, self._buffers["bias"])
-        elif self.shared is None:
-            out = _product(matrix, rows.t().contiguous(), bias)
+        by_columns = self.output_layout == "columns"
+        if self.shared is not None and rows.shape[0] > _MAX_VECTOR_ROWS:
+            columns = self.shared.take(x, rows)
         else:
-            out = _product(matrix, self.shared.take(x, rows), bias)
-        if self.output_layout == "rows":
-            out = out.contiguous()
+            columns = None
+        if isinstance(made, LinearKernel):
+            out = made(rows if columns is None else columns.t(), output_by_columns=by_columns)
+        else:
+            out = self._by_torch(made, rows, columns)
+            out = out if by_columns else out.contiguous()
         return out if flat else out.view(*x.shape[:-1], self.out_features)
 
-    def to_dense(self) -> nn.Linear:
-        """Return the ordinary layer with the same weights."""
+    def _by_torch(
+        self,
+        made: tuple[torch.Tensor, torch.Tensor | None],
+        rows: torch.Tensor,
+        columns: torch.Tensor | None,
+    ) -> torch.Tensor:
+        matrix, bias = made
+        if rows.shape[0] <= _MAX_VECTOR_ROWS:
+            out = multiply(matrix, rows, self._buffers["bias"])
+        else:
+            out = _product(matrix, rows.t().contiguous() if columns is None else columns, bias)
+        return out.relu_() if self.relu else out
+
+    def to_dense(self) -> nn.Module:
+        """Return the ordinary layer with the same weights, and its ReLU if there is one."""
         linear = nn.Linear(
             self.in_features,
             self.out_features,
@@ -182,7 +214,8 @@ class SparseLinear(CsrModule):
             linear.weight.copy_(self.dense_matrix())
             if self.bias is not None:
                 linear.bias.copy_(self.bias)
-        return linear.requires_grad_(False)
+        linear.requires_grad_(False)
+        return nn.Sequential(linear, nn.ReLU()) if self.relu else linear
 
     def extra_repr(self) -> str:
         """Describe sizes and sparsity."""

@@ -31,15 +31,15 @@ class ScaledMirror(Mirror):
     ``dx = -sqrt(1 + (x / a)²) g dt``: small weights move as the optimizer alone moves them, large
     ones faster, in proportion to their size. It is the flow of :class:`Mirror` with the learning
     rate divided by ``2 a``, so ``m * w`` factors of balance ``2 a`` with their rate so divided
-    follow it too. One balance for all layers makes the metric flat where weights are small and wild
-    where they are large, and a rate that suits both hard to find; here neither the rate nor the
-    geometry changes when a layer is multiplied by a number.
+    follow it too. Where all layers share one balance, the metric is flat for layers of small
+    weights and wild for those of large ones; here it bends at the same multiple of a typical weight
+    in each. The learning rate keeps the meaning that it has without this package.
 
     Duals are in the units of weights too: a proximal step takes ``amount`` off a small weight and
     more off a large one.
 
-    Source: flow of Jacobs & Burkholz (ICLR 2025); that its metric should follow the size of the
-    weights as in "Hyperbolic Aware Minimization" (Jacobs et al., ICLR 2026), one scale a layer here.
+    Source: flow of Jacobs & Burkholz (ICLR 2025); the flat metric at zero is that of "Hyperbolic
+    Aware Minimization" (Jacobs et al., ICLR 2026); that the scale is each layer's own is new.
 
     Args:
         width: Scale in units of the root mean square of the tensor at the start, positive.

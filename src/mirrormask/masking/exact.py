@@ -68,6 +68,22 @@ def keep_at(magnitudes: Sequence[Tensor], sparsity: float, scope: Scope) -> list
         total = sum(tensor.numel() for tensor in magnitudes)
         return keep_largest(magnitudes, zeros_asked(sparsity, total))
     zeros = zeros_per_tensor([tensor.shape for tensor in magnitudes], sparsity, scope)
+    return keep_largest_each(magnitudes, zeros)
+
+
+def keep_largest_each(magnitudes: Sequence[Tensor], zeros: Sequence[int]) -> list[Tensor]:
+    """Return masks that drop exactly so many of the smallest elements of each tensor.
+
+    Args:
+        magnitudes: As in :func:`keep_largest`.
+        zeros: How many to drop of each.
+
+    Example:
+        >>> keep_largest_each([torch.tensor([3.0, 1.0]), torch.tensor([4.0, 5.0])], [0, 1])
+        [tensor([True, True]), tensor([False,  True])]
+    """
+    if any(is_sharded(tensor) for tensor in magnitudes):
+        return keep_largest_in_shards(magnitudes, zeros)  # all in the same rounds
     return [
         keep_largest([tensor], count)[0] for tensor, count in zip(magnitudes, zeros, strict=True)
     ]

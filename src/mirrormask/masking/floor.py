@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mirrormask.masking.budget import zeros_asked
-from mirrormask.masking.exact import keep_largest
+from mirrormask.masking.exact import keep_largest_each
 
 
 def protect(scores: Sequence[Tensor], sparsity: float, floor: float) -> list[Tensor]:
@@ -33,7 +33,6 @@ def protect(scores: Sequence[Tensor], sparsity: float, floor: float) -> list[Ten
     safe = [max(1, math.floor(floor * kept * size / sum(sizes))) if size else 0 for size in sizes]
     if floor == 0 or sum(safe) > kept:
         return list(scores)
-    return [
-        torch.where(keep_largest([score], size - count)[0], torch.inf, score)
-        for score, size, count in zip(scores, sizes, safe, strict=True)
-    ]
+    others = [size - count for size, count in zip(sizes, safe, strict=True)]
+    best = keep_largest_each(scores, others)
+    return [torch.where(keep, torch.inf, score) for keep, score in zip(best, scores, strict=True)]

@@ -40,8 +40,7 @@ PUSH = Knob(
 RECORDS = (
     Method(
         name="pilot",
-        summary="mirror flow in units of each layer, proximal pressure that seeks the target, "
-        "gradual cut by saliency, fine-tuning",
+        summary="mirror flow, proximal pressure that seeks the target, gradual cut by saliency",
         source="Jacobs & Burkholz (ICLR 2025), with a target-seeking controller",
         build=lambda push, width: by_saliency(ScaledMirror(width=width), push),
         knobs=(

@@ -21,10 +21,11 @@ def pack(optimizer: SparseOptimizer) -> dict[str, Any]:
     """Return the state in the format of ``torch.optim``, with one more entry, ``"mirrormask"``.
 
     The state of a targeted tensor holds its latents by name, ``"cut"`` once there is a mask,
-    ``"squares"`` while gradients are sensed, and the base optimizer's state of each slot as ``"<slot>.<entry>"``. All tensors are the live ones,
-    as in ``torch.optim``, and sharded as the weights are. The model's own checkpoint has the
-    weights that share its memory; they are here too where the method changes them at its start,
-    since a new optimizer would do so again to a model that is loaded already.
+    ``"squares"`` while gradients are sensed, and the base optimizer's state of each slot as
+    ``"<slot>.<entry>"``. All tensors are the live ones, as in ``torch.optim``, and sharded as the
+    weights are. The model's own checkpoint has the weights that share its memory; they are here too
+    where the method changes them at its start, since a new optimizer would do so again to a model
+    that is loaded already.
     """
     if optimizer.finalized:
         raise LifecycleError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import pickle
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -11,16 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mirrormask.errors import ArgumentError, CheckpointError
 from mirrormask.optimizer.core import SparseOptimizer
 from mirrormask.optimizer.engines import reshard, unwrapped
-from mirrormask.ranks import is_sharded
+from mirrormask.optimizer.shared_entries import empty_entries, load_entries, to_entries
 
-_RUN, _MODEL, _STATE, _STORED = "run", "model/", "state/", "stored/"
 _DONE = ".metadata"
+"""What torch writes last."""
 
 
 def save_checkpoint(
@@ -57,54 +54,24 @@ def save_checkpoint(
     from torch.distributed.checkpoint.filesystem import FileSystemWriter  # noqa: PLC0415
     from torch.distributed.checkpoint.state_dict_saver import save  # noqa: PLC0415
 
-    packed = optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
-    plain: dict[int, dict[str, Any]] = {}
-    for index, entries in packed["state"].items():
-        plain[index] = {}
-        for key, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"{_STATE}{index}/{key}"] = value
-            else:
-                plain[index][key] = value
-    own = packed["mirrormask"]
-    tensors |= {_STORED + name: tensor for name, tensor in own["stored"].items()}
-    state = unwrapped(model).state_dict()
-    tensors |= {_MODEL + name: value for name, value in state.items() if isinstance(value, Tensor)}
-    run = {
-        "mirrormask": own | {"stored": {}},
-        "param_groups": packed["param_groups"],
-        # Tensors lose their place among the others on the way: their order is part of the state.
-        "order": {index: list(entries) for index, entries in packed["state"].items()},
-        "plain": plain,
-        "others": dict(others or {}),
-    }
-    written = _to_bytes(run)
-    try:
-        _from_bytes(written)
-    except pickle.UnpicklingError as error:
-        raise ArgumentError(
-            f"others={_short(others)} could not be read again without running code: give numbers, "
-            "strings, tensors, lists and dictionaries, such as what a state_dict() returns."
-        ) from error
-    folder = Path(folder) / f"step-{optimizer.steps_done:09d}"
     ranks = optimizer.ranks
-    if ranks.rank == 0 and folder.exists():
-        shutil.rmtree(folder)  # of a run that went on from before it
-    ranks.gather(None)
+    entries = to_entries(unwrapped(model), optimizer, others)
+    path = Path(ranks.gather(str(_free(Path(folder), optimizer.steps_done)))[0])
     with _quietly():
         save(
-            {**tensors, _RUN: written},
-            storage_writer=FileSystemWriter(folder),
+            entries,
+            storage_writer=FileSystemWriter(path),
             process_group=ranks.group,
             no_dist=ranks.size == 1,
         )
     if ranks.rank == 0:
-        for old in _complete(folder.parent)[:-keep]:
-            (old / _DONE).unlink()
-            shutil.rmtree(old)
+        complete = _complete(path.parent)
+        for other in path.parent.glob("step-*"):
+            if other not in complete[-keep:]:
+                (other / _DONE).unlink(missing_ok=True)
+                shutil.rmtree(other)
     ranks.gather(None)
-    return folder
+    return path
 
 
 def load_checkpoint(
@@ -138,59 +105,25 @@ def load_checkpoint(
     if not found[0]:
         return None
     path = Path(found[0][-1])
-    reader = FileSystemReader(path)
-    like = _like(unwrapped(model), optimizer)
+    inside = unwrapped(model)
+    reshard(inside)
     try:
-        written = reader.read_metadata().state_dict_metadata
-        wanted = {key: _empty(like.get(_owner(key)), entry) for key, entry in written.items()}
+        reader = FileSystemReader(path)
+        entries = empty_entries(inside, optimizer, reader.read_metadata().state_dict_metadata)
         with _quietly():
             load(
-                wanted,
+                entries,
                 storage_reader=reader,
                 process_group=optimizer.ranks.group,
                 no_dist=optimizer.ranks.size == 1,
             )
-        run = _from_bytes(wanted.pop(_RUN))
-        state = {
-            index: {
-                key: wanted[f"{_STATE}{index}/{key}"]
-                if f"{_STATE}{index}/{key}" in wanted
-                else run["plain"][index][key]
-                for key in keys
-            }
-            for index, keys in run["order"].items()
-        }
+    except CheckpointError:
+        raise
     except (Exception, CheckpointException) as error:
         raise CheckpointError(
             f"{path} is damaged ({_cause(error)}): remove it to go on from an older one."
         ) from error
-    stored = {k.removeprefix(_STORED): v for k, v in wanted.items() if k.startswith(_STORED)}
-    weights = {k.removeprefix(_MODEL): v for k, v in wanted.items() if k.startswith(_MODEL)}
-    before = {name: value.clone() for name, value in unwrapped(model).state_dict().items()}
-    _load_model(unwrapped(model), weights, path)
-    try:
-        optimizer.load_state_dict(
-            {
-                "state": state,
-                "param_groups": run["param_groups"],
-                "mirrormask": run["mirrormask"] | {"stored": stored},
-            }
-        )
-    except CheckpointError:
-        unwrapped(model).load_state_dict(before)
-        raise
-    others: dict[str, Any] = run["others"]
-    return others
-
-
-def _load_model(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    reshard(model)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path} is of another model ({error}): resume with the model of the run."
-        ) from error
+    return load_entries(inside, optimizer, entries)
 
 
 def _complete(folder: Path) -> list[Path]:
@@ -198,28 +131,13 @@ def _complete(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"step-*/{_DONE}"))
 
 
-def _like(model: nn.Module, optimizer: SparseOptimizer) -> dict[str, Tensor]:
-    """Return, by the owner of an entry, a tensor that is sharded as it should be."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state = model.state_dict()
-    like = {f"{_STATE}{index}": parameter for index, parameter in enumerate(parameters)}
-    like |= {_MODEL + name: value for name, value in state.items()}
-    like |= {_STORED + name: value for name, value in state.items()}
-    return like | {_STORED + weight.name: weight.parameter for weight in optimizer.weights.values()}
-
-
-def _owner(key: str) -> str:
-    """Return what an entry belongs to: a parameter's index, or a tensor's name."""
-    if key.startswith(_STATE):
-        return key.rpartition("/")[0]
-    return key.partition(":")[0] if key.startswith(_STORED) else key
-
-
-def _empty(like: Tensor | None, entry: Any) -> Tensor:
-    size, dtype = entry.size, entry.properties.dtype
-    if like is not None and is_sharded(like) and tuple(like.shape) == tuple(size):
-        return torch.empty_like(like, dtype=dtype, requires_grad=False)
-    return torch.empty(size, dtype=dtype, device=None if like is None else like.device)
+def _free(folder: Path, step: int) -> Path:
+    """Return a new folder for a step; what is complete stays until the next one is."""
+    path, number = folder / f"step-{step:09d}", 1
+    while (path / _DONE).exists():
+        number += 1
+        path = folder / f"step-{step:09d}-{number}"
+    return path
 
 
 @contextmanager
@@ -234,20 +152,4 @@ def _cause(error: BaseException) -> str:
     """Return what went wrong on the first rank on which something did."""
     failures = getattr(error, "failures", None)
     first = next(iter(failures.values()))[0] if failures else error
-    return _short(f"{type(first).__name__}: {first}".rstrip(": "))
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-def _to_bytes(value: Any) -> Tensor:
-    """Return a value as a tensor of bytes, so that it can be read without running code."""
-    stream = io.BytesIO()
-    torch.save(value, stream)
-    return torch.frombuffer(bytearray(stream.getvalue()), dtype=torch.uint8)
-
-
-def _from_bytes(data: Tensor) -> Any:
-    return torch.load(io.BytesIO(data.numpy().tobytes()), weights_only=True)
+    return f"{type(first).__name__}: {str(first)[:200]}".rstrip(": ")

@@ -70,39 +70,45 @@ def number_of(key: Tensor, dtype: torch.dtype) -> Tensor:
     return (key ^ ((key >> 63) & torch.iinfo(integers).max)).to(integers).view(known)
 
 
-def kth_key(
-    keys: Callable[[], Sequence[Tensor]], k: int | Tensor, bits: int, add: Sum, device: torch.device
+def kth_keys(
+    keys: Callable[[], Sequence[Tensor]],
+    heap: Sequence[int],
+    k: Tensor,
+    bits: int,
+    add: Sum,
 ) -> tuple[Tensor, Tensor]:
-    """Return the k-th smallest key over all ranks, and how many are smaller; no sync of the host.
+    """Return the k-th smallest key of each heap over all ranks, and how many there are smaller.
+
+    All heaps share their rounds, so many cost no more waiting than one. No sync of the host.
 
     Args:
         keys: Gives this rank's keys, int64, anew in each round so that none need be stored; all
             in [-2**(bits-1), 2**(bits-1)).
-        k: From 1 to the number of keys on all ranks; 0-d where it is a tensor.
+        heap: Number of the heap that each tensor of keys belongs to, from 0.
+        k: For each heap from 1 to the number of its keys on all ranks, int64.
         bits: A multiple of 8.
         add: Sum over ranks.
-        device: Where the counts are taken.
     """
-    sought = torch.as_tensor(k, device=device).to(torch.int64)
-    left, prefix = sought.clone(), torch.zeros((), dtype=torch.int64, device=device)
+    left, prefix = k.clone(), torch.zeros_like(k)
     for shift in range(bits - DIGIT, -1, -DIGIT):
-        counts = torch.zeros(1 << DIGIT, dtype=torch.int64, device=device)
+        counts = torch.zeros(len(k), 1 << DIGIT, dtype=torch.int64, device=k.device)
         top = shift == bits - DIGIT
-        for part in keys():
+        for part, number in zip(keys(), heap, strict=True):
             digit = part >> shift
             if top:  # signed: the lowest digit is the most negative one
                 digit = digit + (1 << (DIGIT - 1))
                 inside = torch.ones_like(digit)
             else:
-                inside = ((digit >> DIGIT) == prefix).to(torch.int64)
+                inside = ((digit >> DIGIT) == prefix[number]).to(torch.int64)
                 digit = digit & ((1 << DIGIT) - 1)
-            counts.scatter_add_(0, digit, inside)
+            counts[number].scatter_add_(0, digit, inside)
         counts = add(counts)
-        upto = counts.cumsum(0)
-        found = torch.searchsorted(upto, left.view(1)).clamp_(max=(1 << DIGIT) - 1)
-        left = left - (upto - counts).gather(0, found)[0]
-        prefix = found[0] - (1 << (DIGIT - 1)) if top else (prefix << DIGIT) | found[0]
-    return prefix, sought - left
+        upto = counts.cumsum(1)
+        found = torch.searchsorted(upto, left.unsqueeze(1)).clamp_(max=(1 << DIGIT) - 1)
+        left = left - (upto - counts).gather(1, found).squeeze(1)
+        found = found.squeeze(1)
+        prefix = found - (1 << (DIGIT - 1)) if top else (prefix << DIGIT) | found
+    return prefix, k - left
 
 
 def kth_smallest_of(parts: Sequence[Part], k: int, add: Sum) -> Tensor:
@@ -113,12 +119,14 @@ def kth_smallest_of(parts: Sequence[Part], k: int, add: Sum) -> Tensor:
         k: From 1 to the number of elements.
         add: Sum over ranks.
     """
-    key, _ = _kth_of(parts, k, add)
-    return number_of(key, _common_dtype(parts))
+    key, _ = _kth_of(parts, [0] * len(parts), [k], add)
+    return number_of(key, _common_dtype(parts))[0]
 
 
-def keep_largest_of(parts: Sequence[Part], zeros: int, add: Sum) -> list[Tensor]:
-    """Return this rank's masks that drop exactly the ``zeros`` smallest numbers over all ranks.
+def keep_largest_of(
+    parts: Sequence[Part], heap: Sequence[int], zeros: Sequence[int], add: Sum
+) -> list[Tensor]:
+    """Return this rank's masks that drop exactly so many of the smallest numbers of each heap.
 
     Equal numbers at the threshold are dropped in the order of the tensors and of the elements in
     the whole, however it is cut: the choice is that of one process that holds everything. Asks the
@@ -126,48 +134,60 @@ def keep_largest_of(parts: Sequence[Part], zeros: int, add: Sum) -> list[Tensor]
 
     Args:
         parts: As in :func:`kth_smallest_of`.
-        zeros: From 0 to the number of elements.
+        heap: Number of the heap in which each tensor competes, from 0.
+        zeros: For each heap, from 0 to the number of its elements.
         add: Sum over ranks.
     """
-    if zeros == 0:
-        return [torch.ones_like(part.values, dtype=torch.bool) for part in parts]
-    key, below = _kth_of(parts, zeros, add)
     dtype, device = _common_dtype(parts), parts[0].values.device
+    key, below = _kth_of(parts, heap, [max(1, count) for count in zeros], add)
     keep, tied = [], []
-    for part in parts:
+    for part, number in zip(parts, heap, strict=True):
         keys = ordered_keys(part.values.to(dtype)).to(device)
-        keep.append(keys >= key)
-        tied.append((keys == key).nonzero().flatten())
-    own = sum(len(index) for part, index in zip(parts, tied, strict=True) if part.counts)
-    total = add(torch.tensor([own], device=device))[0]
-    wanted = zeros - below
-    if int(total - wanted) > 0:
+        keep.append(keys >= key[number])
+        tied.append((keys == key[number]).nonzero().flatten())
+    wanted = torch.tensor(zeros, device=device) - below
+    total = torch.zeros_like(wanted)
+    for part, number, index in zip(parts, heap, tied, strict=True):
+        total[number] += len(index) if part.counts else 0
+    if bool((add(total) != wanted).any()):
         # Among equals the k-th place decides, by the same selection.
         places, before = [], 0
         for part, index in zip(parts, tied, strict=True):
             places.append(part.places_of(index) + before)
             before += part.size
-        counted = [p for part, p in zip(parts, places, strict=True) if part.counts]
+        counted = [i for i, part in enumerate(parts) if part.counts]
         bits = DIGIT * (before.bit_length() // DIGIT + 1)  # one bit more, for the sign
-        last, _ = kth_key(lambda: counted, wanted, bits, add, device)
-        tied = [index[p <= last] for index, p in zip(tied, places, strict=True)]
-    for mask, index in zip(keep, tied, strict=True):
+        last, _ = kth_keys(
+            lambda: [places[i] for i in counted],
+            [heap[i] for i in counted],
+            wanted.clamp(min=1),
+            bits,
+            add,
+        )
+        tied = [
+            index[p <= last[number]] for index, p, number in zip(tied, places, heap, strict=True)
+        ]
+    for mask, index, number in zip(keep, tied, heap, strict=True):
         mask[index] = False
+        if zeros[number] == 0:
+            mask.fill_(True)
     return [
         mask.view(part.values.shape).to(part.values.device)
         for mask, part in zip(keep, parts, strict=True)
     ]
 
 
-def _kth_of(parts: Sequence[Part], k: int, add: Sum) -> tuple[Tensor, Tensor]:
+def _kth_of(
+    parts: Sequence[Part], heap: Sequence[int], k: Sequence[int], add: Sum
+) -> tuple[Tensor, Tensor]:
     dtype, device = _common_dtype(parts), parts[0].values.device
-    counted = [part.values for part in parts if part.counts]
-    return kth_key(
-        lambda: [ordered_keys(values.to(dtype)).to(device) for values in counted],
-        k,
+    counted = [i for i, part in enumerate(parts) if part.counts]
+    return kth_keys(
+        lambda: [ordered_keys(parts[i].values.to(dtype)).to(device) for i in counted],
+        [heap[i] for i in counted],
+        torch.tensor(list(k), device=device),
         torch.finfo(dtype).bits,
         add,
-        device,
     )
 
 

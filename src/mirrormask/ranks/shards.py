@@ -32,14 +32,15 @@ def mesh_of(tensors: Sequence[Tensor]) -> DeviceMesh | None:
 
 
 @torch.no_grad()
-def keep_largest_in_shards(tensors: Sequence[Tensor], zeros: int) -> list[Tensor]:
+def keep_largest_in_shards(tensors: Sequence[Tensor], zeros: int | Sequence[int]) -> list[Tensor]:
     """Return masks that drop exactly the ``zeros`` smallest numbers, sharded as the tensors are.
 
     Args:
         tensors: At least one of them sharded, all on one mesh; plain ones are the same on all
             ranks.
-        zeros: From 0 to the number of elements.
+        zeros: How many over all tensors, or how many of each.
     """
+    heap = [0] * len(tensors) if isinstance(zeros, int) else list(range(len(tensors)))
     mesh = mesh_of(tensors)
     assert mesh is not None
     boxes = [Box.of(t) if is_sharded(t) else None for t in tensors]
@@ -52,7 +53,8 @@ def keep_largest_in_shards(tensors: Sequence[Tensor], zeros: int) -> list[Tensor
         )
         for tensor, box in zip(tensors, boxes, strict=True)
     ]
-    kept = keep_largest_of(parts, zeros, partial(sum_over, mesh))
+    counts = [zeros] if isinstance(zeros, int) else zeros
+    kept = keep_largest_of(parts, heap, counts, partial(sum_over, mesh))
     return [keep if box is None else box.wrap(keep) for keep, box in zip(kept, boxes, strict=True)]
 
 

@@ -1,0 +1,43 @@
+"""The weights of a linear layer cut into blocks, for batches that would miss the cache."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+
+from mirrormask.kernels import Blocks, Library, Rows
+from mirrormask.kernels.structures import BLOCK_COLUMNS, BLOCK_ROWS
+
+
+class BlockedWeights:
+    """The blocks of a matrix with the arrays that they point to, 5 bytes a weight and some."""
+
+    def __init__(self, library: Library, matrix: Rows, width: int, nonzeros: int) -> None:
+        across, down = -(-width // BLOCK_COLUMNS), -(-matrix.rows // BLOCK_ROWS)
+        starts = torch.empty(across * down + 1, dtype=torch.int32)
+        groups = torch.empty((across * down * BLOCK_COLUMNS, 4), dtype=torch.int32)
+        rows = torch.empty(across * matrix.rows, dtype=torch.uint8)
+        columns = torch.empty(nonzeros, dtype=torch.uint8)
+        values = torch.empty(nonzeros)
+        used_groups, used_rows = library.fill_blocks(
+            matrix,
+            width,
+            starts=starts.data_ptr(),
+            groups=groups.data_ptr(),
+            rows=rows.data_ptr(),
+            columns=columns.data_ptr(),
+            values=values.data_ptr(),
+        )
+        self.arrays = (
+            starts,
+            groups[:used_groups].clone(),
+            rows[:used_rows].clone(),
+            columns,
+            values,
+        )
+        self.structure = Blocks(across, down, *(array.data_ptr() for array in self.arrays))
+
+    def attach(self, matrix: Rows) -> None:
+        """Let the matrix use these blocks; the caller keeps them alive."""
+        matrix.blocks = ctypes.pointer(self.structure)

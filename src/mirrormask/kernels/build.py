@@ -1,0 +1,104 @@
+"""Compile the kernels: plain C, one shared library, no dependency but a C compiler.
+
+The package build calls this (``hatch_build.py``), and ``mirrormask doctor --build`` does where the
+package was installed without a compiler. Nothing here imports anything but the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+SOURCE = Path(__file__).parent / "source"
+LIBRARY = Path(__file__).parent / "libmirrormask.so"
+# Contraction is what makes multiply-adds of a * b + c; nothing else is allowed to change results.
+_FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-ffp-contract=fast", "-fvisibility=default", "-Wall")
+# Each variant of the inner loops, and the flags that it is compiled with.
+_X86 = {
+    "portable": (),
+    "avx2": ("-mavx2", "-mfma"),
+    "avx512": ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"),
+}
+
+
+class BuildError(Exception):
+    """The kernels cannot be compiled here; the text says why in one line."""
+
+
+def compiler() -> list[str]:
+    """Return the command of the C compiler: ``$CC``, or the first of cc, gcc and clang.
+
+    Raises:
+        BuildError: There is none.
+    """
+    named = shlex.split(os.environ.get("CC", ""))
+    for command in [named] if named else [["cc"], ["gcc"], ["clang"]]:
+        if shutil.which(command[0]):
+            return command
+    raise BuildError(f"no C compiler: {named[0] if named else 'cc, gcc or clang'} was not found")
+
+
+def build(target: Path = LIBRARY, *, main: Path | None = None, flags: Sequence[str] = ()) -> Path:
+    """Compile to ``target``, whole or not at all.
+
+    Args:
+        target: The file to write.
+        main: A C file with a ``main``: the target is then a program, not a library.
+        flags: More flags for the compiler, such as those of sanitizers.
+
+    Raises:
+        BuildError: There is no compiler, or it fails, or the target cannot be written.
+    """
+    if sys.platform not in ("linux", "darwin"):
+        raise BuildError(f"the kernels are written for GCC and Clang, not for {sys.platform}")
+    command = [*compiler(), *_FLAGS, *flags]
+    kind = ["-shared"] if main is None else ["-lm"]
+    with tempfile.TemporaryDirectory() as folder:
+        objects = []
+        for name, path, own in _parts(main):
+            objects.append(str(Path(folder) / f"{name}.o"))
+            _run([*command, *own, "-c", str(path), "-o", objects[-1]])
+        made = Path(folder) / target.name
+        _run([*command, *objects, "-o", str(made), "-pthread", *kind])
+        # A library that a running process has mapped must never be overwritten, only replaced.
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            shutil.copy(made, beside)
+            beside.replace(target)
+        except OSError as error:
+            raise BuildError(f"{target} cannot be written: {error.strerror}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+    return target
+
+
+def _parts(main: Path | None) -> Iterator[tuple[str, Path, list[str]]]:
+    """Yield a name, a C file and its own flags for each object file."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    variants = _X86 if x86 else {"portable": ()}
+    common = [f"-I{SOURCE}", *(["-DMM_X86"] if x86 else [])]
+    for path in [*sorted(SOURCE.glob("*.c")), *([main] if main else [])]:
+        if path.stem != "panel":
+            yield path.stem, path, common
+            continue
+        for name, own in variants.items():
+            yield f"panel_{name}", path, [*common, *own, f"-DMM_NAME=mm_variant_{name}"]
+
+
+def _run(job: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(job, capture_output=True, text=True, check=False, timeout=300)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildError(f"{job[0]} could not be run ({type(error).__name__})") from error
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or ["no message"]
+        raise BuildError(f"{job[0]} failed: {lines[0].strip()[:200]}")

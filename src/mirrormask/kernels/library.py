@@ -1,0 +1,227 @@
+"""Load the compiled kernels, choose the variant for this processor, and say what is active.
+
+``MIRRORMASK_KERNELS`` may hold ``off`` or a variant: ``portable``, ``avx2`` or ``avx512``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from ctypes import POINTER, byref, c_double, c_int, c_int32, c_int64, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirrormask.errors import ArgumentError
+from mirrormask.kernels.build import LIBRARY
+from mirrormask.kernels.structures import VARIANTS, Conv, Rows
+
+ENVIRONMENT = "MIRRORMASK_KERNELS"
+_ABI = 2
+_NO_MEMORY = 1
+_SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
+    "mm_abi": (c_int, ()),
+    "mm_supported": (c_int, (c_int,)),
+    "mm_release": (None, ()),
+    "mm_check_rows": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64)),
+    "mm_blocks_pay": (c_int, (POINTER(Rows), c_int64, c_int64)),
+    "mm_blocks_fill": (
+        c_int,
+        (POINTER(Rows), c_int64, *[c_void_p] * 5, POINTER(c_int64 * 2)),
+    ),
+    "mm_linear": (
+        c_int,
+        (POINTER(Rows), c_int64, c_void_p, c_int64, c_void_p, POINTER(c_int32 * 2), c_int),
+    ),
+    "mm_conv_plan": (c_int, (POINTER(Conv),)),
+    "mm_conv_offsets": (c_int, (POINTER(Conv), c_void_p, c_int64, c_void_p)),
+    "mm_conv2d": (c_int, (POINTER(Conv), POINTER(Rows), c_void_p, c_void_p, c_int)),
+    "mm_peak": (c_double, (c_int, c_int64)),
+}
+
+
+class Library:
+    """The shared library with its functions declared; ``variant`` is what new matrices get.
+
+    Raises:
+        OSError: The file is no library that this process can load, or of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._functions = ctypes.CDLL(str(path))
+        for name, (result, arguments) in _SIGNATURES.items():
+            try:
+                function = getattr(self._functions, name)
+            except AttributeError as error:
+                raise OSError(f"it lacks {name}") from error
+            function.restype, function.argtypes = result, arguments
+        if self._functions.mm_abi() != _ABI:
+            raise OSError(f"its interface is version {self._functions.mm_abi()}, not {_ABI}")
+        self.variants = tuple(
+            name for index, name in enumerate(VARIANTS) if self._functions.mm_supported(index)
+        )
+        self.variant = self.variants[-1]
+        # Bound once: attribute look-ups would be a good part of a call of ten microseconds.
+        self._linear = self._functions.mm_linear
+        self._conv2d = self._functions.mm_conv2d
+
+    def rows(
+        self,
+        rows: int,
+        *,
+        starts: int,
+        columns: int,
+        values: int,
+        bias: int | None,
+        relu: bool,
+    ) -> Rows:
+        """Describe a matrix whose arrays lie at these addresses."""
+        variant = VARIANTS.index(self.variant)
+        return Rows(rows, starts, columns, values, bias, int(relu), variant, None)
+
+    def blocks_pay(self, rows: Rows, width: int, n: int) -> bool:
+        """Tell whether blocks would make products with ``n`` rows of ``width`` floats faster."""
+        return bool(self._functions.mm_blocks_pay(byref(rows), width, n))
+
+    def fill_blocks(
+        self,
+        matrix: Rows,
+        width: int,
+        *,
+        starts: int,
+        groups: int,
+        rows: int,
+        columns: int,
+        values: int,
+    ) -> tuple[int, int]:
+        """Cut a matrix into blocks, and return how many groups and rows there are.
+
+        The arrays at the addresses must be as large as ``mirrormask.h`` says.
+
+        Raises:
+            ArgumentError: A size is impossible.
+        """
+        sizes = (c_int64 * 2)()
+        code = self._functions.mm_blocks_fill(
+            byref(matrix), width, starts, groups, rows, columns, values, byref(sizes)
+        )
+        if code:
+            _fail(code, "cutting into blocks")
+        return sizes[0], sizes[1]
+
+    def linear(
+        self,
+        rows: Rows,
+        width: int,
+        x: int,
+        n: int,
+        y: int,
+        *,
+        by_columns: ctypes.Array[c_int32],
+        threads: int,
+    ) -> None:
+        """Write ``x W^T + b`` for ``n`` rows of ``width`` floats to ``y``.
+
+        Raises:
+            MemoryError: There is no scratch memory.
+            ArgumentError: A size is impossible.
+        """
+        code = self._linear(byref(rows), width, x, n, y, byref(by_columns), threads)
+        if code:
+            _fail(code, "the linear product")
+
+    def plan(self, conv: Conv) -> bool:
+        """Fill in a convolution's plan; False where its sizes cannot be."""
+        return bool(self._functions.mm_conv_plan(byref(conv)) == 0)
+
+    def offsets(self, conv: Conv, columns: int, nonzeros: int, offsets: int) -> None:
+        """Turn kernel columns into offsets of the planned packed input.
+
+        Raises:
+            ArgumentError: A column is outside the kernel.
+        """
+        code = self._functions.mm_conv_offsets(byref(conv), columns, nonzeros, offsets)
+        if code:
+            _fail(code, "the kernel's columns")
+
+    def conv2d(self, conv: Conv, rows: Rows, x: int, y: int, *, threads: int) -> None:
+        """Convolve the planned images at ``x``.
+
+        Raises:
+            MemoryError: There is no scratch memory.
+            ArgumentError: A size is impossible.
+        """
+        code = self._conv2d(byref(conv), byref(rows), x, y, threads)
+        if code:
+            _fail(code, "the convolution")
+
+    def rows_are_sound(
+        self, starts: int, columns: int, rows: int, nonzeros: int, width: int
+    ) -> bool:
+        """Tell whether index arrays describe a matrix, so that no read goes astray."""
+        return not self._functions.mm_check_rows(starts, columns, rows, nonzeros, width)
+
+    def peak(self, variant: str, rounds: int) -> float:
+        """Run multiply-adds in registers and return how many operations that were."""
+        return float(self._functions.mm_peak(VARIANTS.index(variant), rounds))
+
+    def release(self) -> None:
+        """Free this thread's scratch memory and end idle worker threads."""
+        self._functions.mm_release()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelStatus:
+    """Whether compiled kernels are in use, which variant, and why (not)."""
+
+    active: bool
+    variant: str
+    reason: str
+
+
+def _fail(code: int, what: str) -> None:
+    if code == _NO_MEMORY:
+        raise MemoryError(f"{what} found no scratch memory")
+    raise ArgumentError(f"{what} was given sizes or arrays that do not fit: check its shapes")
+
+
+@functools.cache
+def _load() -> tuple[Library | None, KernelStatus]:
+    wish = os.environ.get(ENVIRONMENT, "").strip().lower()
+    if wish == "off":
+        return None, _inactive(f"switched off by {ENVIRONMENT}")
+    if wish and wish not in VARIANTS:
+        return None, _inactive(f"{ENVIRONMENT}={wish!r} is unknown: off, {', '.join(VARIANTS)}")
+    if not LIBRARY.exists():
+        return None, _inactive(
+            "not compiled at installation (no C compiler?): run  mirrormask doctor --build"
+        )
+    try:
+        library = Library(LIBRARY)
+    except OSError as error:
+        return None, _inactive(f"{LIBRARY.name} cannot be loaded ({error}): build it again")
+    if wish and wish not in library.variants:
+        return None, _inactive(f"{ENVIRONMENT}={wish!r}: this processor has {library.variants}")
+    library.variant = wish or library.variant
+    reason = "asked for" if wish else "the widest that this processor has"
+    return library, KernelStatus(active=True, variant=library.variant, reason=reason)
+
+
+def _inactive(reason: str) -> KernelStatus:
+    return KernelStatus(active=False, variant="none", reason=reason)
+
+
+def kernels() -> Library | None:
+    """Return the compiled kernels, or None where torch's CSR products take their place."""
+    return _load()[0]
+
+
+def kernel_status() -> KernelStatus:
+    """Return what is active and why.
+
+    Example:
+        >>> kernel_status().active == (kernels() is not None)
+        True
+    """
+    return _load()[1]

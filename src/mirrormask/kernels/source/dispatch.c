@@ -1,0 +1,106 @@
+/* Which variant runs here, how rows are shared out, and the check that index arrays are sound. */
+#include "dispatch.h"
+
+#include "pool.h"
+
+#include <stddef.h>
+
+int mm_abi(void) { return MM_ABI; }
+
+int mm_supported(int variant)
+{
+    if (variant == MM_PORTABLE)
+        return 1;
+#ifdef MM_X86
+    __builtin_cpu_init();
+    if (variant == MM_AVX2)
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (variant == MM_AVX512)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512dq");
+#endif
+    return 0;
+}
+
+const struct mm_variant *mm_variant(int which)
+{
+#ifdef MM_X86
+    if (which == MM_AVX2)
+        return &mm_variant_avx2;
+    if (which == MM_AVX512)
+        return &mm_variant_avx512;
+#endif
+    return which == MM_PORTABLE ? &mm_variant_portable : NULL;
+}
+
+int mm_bad_rows(const struct mm_rows *w)
+{
+    return !w || w->rows < 0 || !w->starts || w->variant < 0 || w->variant >= MM_VARIANTS ||
+           !mm_supported(w->variant);
+}
+
+int mm_check_rows(const int32_t *starts, const int32_t *columns, int64_t rows, int64_t nonzeros,
+                  int64_t width)
+{
+    if (!starts || rows < 0 || nonzeros < 0 || width < 0 || (nonzeros > 0 && !columns))
+        return MM_BAD_ARGUMENT;
+    if (starts[0] != 0 || starts[rows] != nonzeros)
+        return MM_BAD_ARGUMENT;
+    int wrong = 0;
+    for (int64_t r = 0; r < rows; r++)
+        wrong |= starts[r + 1] < starts[r];
+    for (int64_t i = 0; i < nonzeros; i++)
+        wrong |= columns[i] < 0 || columns[i] >= width;
+    return wrong ? MM_BAD_ARGUMENT : MM_OK;
+}
+
+/* Multiply-adds, about 30 microseconds of them, for which waking a thread pays. Tests set it to 1. */
+#ifndef MM_LEAST_WORK
+#define MM_LEAST_WORK (1 << 19)
+#endif
+
+int mm_threads_for(int threads, int64_t work)
+{
+    int64_t most = 1 + work / MM_LEAST_WORK;
+    most = most < MM_MAX_THREADS ? most : MM_MAX_THREADS;
+    return threads < most ? threads : (int)most;
+}
+
+/* A row costs about as much as this many weights, even when it is empty. */
+enum { ROW_COST = 6 };
+
+int64_t mm_first_row(const struct mm_rows *w, int part, int parts)
+{
+    if (part <= 0)
+        return 0;
+    if (part >= parts)
+        return w->rows;
+    int64_t total = w->starts[w->rows] + w->rows * ROW_COST;
+    int64_t wanted = total / parts * part, low = 0, high = w->rows;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (w->starts[middle] + middle * ROW_COST < wanted)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+int mm_width_for(int64_t left)
+{
+    for (int i = 0; i < MM_WIDTHS; i++) {
+        if (mm_widths[i] < left)
+            continue;
+        /* One panel that is nearly full costs less than several narrow ones. */
+        if (i == 0 || 4 * left >= 3 * mm_widths[i])
+            return i;
+        return i - 1;
+    }
+    return MM_WIDTHS - 1;
+}
+
+double mm_peak(int variant, int64_t rounds)
+{
+    return mm_supported(variant) ? mm_variant(variant)->peak(rounds) : 0.0;
+}

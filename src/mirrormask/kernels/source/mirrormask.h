@@ -1,0 +1,99 @@
+/* The C interface of the sparse kernels: plain structures, no Python and no torch.
+ *
+ * All functions that compute return 0, or one of the MM_ codes below. Index arrays are trusted:
+ * mm_check_rows tells whether they may be.
+ */
+#ifndef MIRRORMASK_H
+#define MIRRORMASK_H
+
+#include <stdint.h>
+
+#define MM_ABI 2
+
+enum { MM_OK = 0, MM_NO_MEMORY = 1, MM_BAD_ARGUMENT = 2 };
+enum { MM_PORTABLE = 0, MM_AVX2 = 1, MM_AVX512 = 2, MM_VARIANTS = 3 };
+
+/* The same weights once more, cut into blocks of MM_BLOCK_COLUMNS columns by MM_BLOCK_ROWS rows, for
+ * wide batches: the inputs that a block meets stay in the first-level cache while all its rows pass.
+ * Within a block, rows with equally many weights stand together, so that the loop over a row's
+ * weights is always as long as it was for the row before and its end is foreseen. */
+enum { MM_BLOCK_COLUMNS = 128, MM_BLOCK_ROWS = 256 };
+
+struct mm_group {
+    int32_t weights, rows;          /* weights of each of so many rows */
+    int32_t first_weight, first_row; /* places in the arrays below */
+};
+
+struct mm_blocks {
+    int64_t across, down;          /* blocks in a row of blocks, and rows of blocks */
+    const int32_t *starts;         /* across * down + 1: the first group of each block */
+    const struct mm_group *groups; /* at most across * down * MM_BLOCK_COLUMNS */
+    const uint8_t *rows;           /* within the block; at most one for each row and block */
+    const uint8_t *columns;        /* within the block */
+    const float *values;
+};
+
+/* A sparse matrix by rows. `columns` counts input features, or floats for a convolution, where it
+ * is the distance of each weight's input from the output's own place (mm_conv_offsets). */
+struct mm_rows {
+    int64_t rows;
+    const int32_t *starts;  /* rows + 1 */
+    const int32_t *columns; /* starts[rows] */
+    const float *values;    /* starts[rows] */
+    const float *bias;      /* rows, or NULL */
+    int32_t relu;           /* 1: negative results become zero; NaN stays */
+    int32_t variant;        /* MM_PORTABLE .. MM_AVX512, must be supported */
+    const struct mm_blocks *blocks; /* or NULL */
+};
+
+/* A convolution for images of one size. The first part is given, the second filled in. */
+struct mm_conv {
+    int64_t channels, height, width; /* of the input */
+    int64_t images;                  /* in a batch */
+    int64_t kernel[2], stride[2], dilation[2];
+    int64_t pad[4]; /* left, right, top, bottom; zeros */
+
+    int64_t out_height, out_width;
+    int64_t plane_height, plane_width; /* of one phase of one padded image */
+    int64_t phases[2];                 /* phases of the stride that the kernel meets */
+    int64_t block;                     /* images that are worked on together */
+    int64_t plane;                     /* floats of one channel and phase of a block */
+    int64_t floats;                    /* of the packed input of a block */
+    int32_t in_place;                  /* 1: the input is read where it lies */
+    int32_t reserved;
+};
+
+int mm_abi(void);
+int mm_supported(int variant);
+/* Release what the calling thread's scratch memory holds, and end idle worker threads. */
+void mm_release(void);
+
+/* MM_OK if starts and columns are a matrix of rows x width whose reads stay inside. */
+int mm_check_rows(const int32_t *starts, const int32_t *columns, int64_t rows, int64_t nonzeros,
+                  int64_t width);
+
+/* 1 if blocks would make products with n rows faster. */
+int mm_blocks_pay(const struct mm_rows *w, int64_t width, int64_t n);
+/* Cut checked rows into blocks: fills the arrays, which are as large as they may get, and tells how
+ * many groups and rows there are in sizes[0] and sizes[1]. */
+int mm_blocks_fill(const struct mm_rows *w, int64_t width, int32_t *starts, struct mm_group *groups,
+                   uint8_t *rows, uint8_t *columns, float *values, int64_t sizes[2]);
+
+/* y = x W^T + b. x: [n, width], or [width, n] if by_columns[0]; y: [n, rows], or [rows, n] if
+ * by_columns[1]. */
+int mm_linear(const struct mm_rows *w, int64_t width, const float *x, int64_t n, float *y,
+              const int32_t by_columns[2], int threads);
+
+/* Fill in the second part; refuses sizes that cannot be. */
+int mm_conv_plan(struct mm_conv *c);
+/* Columns (channel * kernel_h + y) * kernel_w + x become offsets into the packed input. */
+int mm_conv_offsets(const struct mm_conv *c, const int32_t *columns, int64_t nonzeros,
+                    int32_t *offsets);
+/* y [images, rows, out_height, out_width] = convolution of x [images, channels, height, width]. */
+int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y,
+              int threads);
+
+/* Fused multiply-adds in registers only, for the roofline: returns operations (2 per lane). */
+double mm_peak(int variant, int64_t rounds);
+
+#endif

@@ -1,0 +1,220 @@
+/* The inner loops, compiled once for each instruction set (MM_NAME, and -m flags by the build).
+ *
+ * One sparse row times a panel of 8 to 128 neighbouring floats: a weight is broadcast and
+ * multiplied with the floats at its column. Narrow panels have several weights in flight, each with
+ * accumulators of its own, because a chain of additions waits four cycles at every link.
+ */
+#include "panel.h"
+
+#include <string.h>
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#if defined(__x86_64__)
+#define MM_REGISTER(value) "+x"(value)
+#elif defined(__aarch64__)
+#define MM_REGISTER(value) "+w"(value)
+#else
+#define MM_REGISTER(value) "+m"(value)
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float floats4 __attribute__((vector_size(16)));
+typedef float floats8 __attribute__((vector_size(32)));
+typedef float floats16 __attribute__((vector_size(64)));
+typedef int32_t ints4 __attribute__((vector_size(16)));
+typedef int32_t ints8 __attribute__((vector_size(32)));
+typedef int32_t ints16 __attribute__((vector_size(64)));
+
+#include "turn.h"
+
+/* VECTORS of N lanes make the panel; UNROLL weights are in flight. The sums begin with what `out`
+ * holds if ADD, else with the bias. */
+#define DEFINE_ROW(NAME, INDEX, N, VECTORS, UNROLL, ADD)                                           \
+    INLINE void NAME(const INDEX *columns, const float *values, int64_t count, const float *x,     \
+                     int64_t step, float bias, int relu, float *out)                               \
+    {                                                                                              \
+        typedef float loose __attribute__((vector_size(N * 4), aligned(4)));                       \
+        floats##N sums[UNROLL][VECTORS];                                                           \
+        _Pragma("GCC unroll 4") for (int u = 0; u < UNROLL; u++)                                   \
+            _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[u][v] =                 \
+                u ? (floats##N){0} : ADD ? *(const loose *)(out + v * N) : (floats##N){0} + bias;  \
+        int64_t i = 0;                                                                             \
+        for (; i + UNROLL <= count; i += UNROLL) {                                                 \
+            _Pragma("GCC unroll 4") for (int u = 0; u < UNROLL; u++)                               \
+            {                                                                                      \
+                const float *place = x + columns[i + u] * step;                                    \
+                float value = values[i + u];                                                       \
+                _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[u][v] +=            \
+                    value * *(const loose *)(place + v * N);                                       \
+            }                                                                                      \
+        }                                                                                          \
+        for (; i < count; i++) {                                                                   \
+            const float *place = x + columns[i] * step;                                            \
+            float value = values[i];                                                               \
+            _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[0][v] +=                \
+                value * *(const loose *)(place + v * N);                                           \
+        }                                                                                          \
+        _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++)                                  \
+        {                                                                                          \
+            _Pragma("GCC unroll 4") for (int u = 1; u < UNROLL; u++) sums[0][v] += sums[u][v];     \
+            if (relu) {                                                                            \
+                ints##N keep = ~(ints##N)(sums[0][v] < (floats##N){0});                            \
+                sums[0][v] = (floats##N)((ints##N)sums[0][v] & keep);                              \
+            }                                                                                      \
+            *(loose *)(out + v * N) = sums[0][v];                                                  \
+        }                                                                                          \
+    }
+
+/* A panel of WIDTH floats as PARTS rows by ROW. A tile's step is its width: known beforehand, it
+ * costs a shift; a convolution's step is one. */
+#define DEFINE_PANEL(WIDTH, ROW, PARTS)                                                            \
+    INLINE void panel_##WIDTH##_by(const struct mm_rows *w, int64_t from, int64_t to,              \
+                                   const float *x, int64_t step, float *out)                       \
+    {                                                                                              \
+        for (int64_t r = from; r < to; r++, out += WIDTH) {                                        \
+            int64_t begin = w->starts[r], count = w->starts[r + 1] - begin;                        \
+            float bias = w->bias ? w->bias[r] : 0.0f;                                              \
+            for (int part = 0; part < PARTS; part++)                                               \
+                ROW(w->columns + begin, w->values + begin, count, x + part * (WIDTH / PARTS),      \
+                    step, bias, w->relu, out + part * (WIDTH / PARTS));                            \
+        }                                                                                          \
+    }                                                                                              \
+    static void panel_##WIDTH(const struct mm_rows *w, int64_t from, int64_t to, const float *x,   \
+                              int64_t step, float *out)                                            \
+    {                                                                                              \
+        if (step == WIDTH)                                                                         \
+            panel_##WIDTH##_by(w, from, to, x, WIDTH, out);                                        \
+        else                                                                                       \
+            panel_##WIDTH##_by(w, from, to, x, step, out);                                         \
+    }
+
+#if LANES == 16
+DEFINE_ROW(row_8, int32_t, 8, 1, 4, 0)
+DEFINE_ROW(row_16, int32_t, 16, 1, 4, 0)
+DEFINE_ROW(row_32, int32_t, 16, 2, 4, 0)
+DEFINE_ROW(row_64, int32_t, 16, 4, 2, 0)
+DEFINE_ROW(row_128, int32_t, 16, 8, 1, 0)
+DEFINE_ROW(add_8, uint8_t, 8, 1, 4, 1)
+DEFINE_ROW(add_16, uint8_t, 16, 1, 4, 1)
+DEFINE_ROW(add_32, uint8_t, 16, 2, 2, 1)
+DEFINE_ROW(add_64, uint8_t, 16, 4, 1, 1)
+DEFINE_PANEL(8, row_8, 1)
+DEFINE_PANEL(16, row_16, 1)
+DEFINE_PANEL(32, row_32, 1)
+DEFINE_PANEL(64, row_64, 1)
+DEFINE_PANEL(128, row_128, 1)
+#elif LANES == 8
+DEFINE_ROW(row_8, int32_t, 8, 1, 4, 0)
+DEFINE_ROW(row_16, int32_t, 8, 2, 4, 0)
+DEFINE_ROW(row_32, int32_t, 8, 4, 2, 0)
+DEFINE_ROW(row_64, int32_t, 8, 8, 1, 0)
+DEFINE_ROW(add_8, uint8_t, 8, 1, 4, 1)
+DEFINE_ROW(add_16, uint8_t, 8, 2, 2, 1)
+DEFINE_ROW(add_32, uint8_t, 8, 4, 1, 1)
+DEFINE_ROW(add_64, uint8_t, 8, 8, 1, 1)
+DEFINE_PANEL(8, row_8, 1)
+DEFINE_PANEL(16, row_16, 1)
+DEFINE_PANEL(32, row_32, 1)
+DEFINE_PANEL(64, row_64, 1)
+DEFINE_PANEL(128, row_64, 2)
+#else
+DEFINE_ROW(row_8, int32_t, 4, 2, 4, 0)
+DEFINE_ROW(row_16, int32_t, 4, 4, 2, 0)
+DEFINE_ROW(row_32, int32_t, 4, 8, 1, 0)
+DEFINE_ROW(add_8, uint8_t, 4, 2, 2, 1)
+DEFINE_ROW(add_16, uint8_t, 4, 4, 1, 1)
+DEFINE_ROW(add_32, uint8_t, 4, 8, 1, 1)
+DEFINE_PANEL(8, row_8, 1)
+DEFINE_PANEL(16, row_16, 1)
+DEFINE_PANEL(32, row_32, 1)
+DEFINE_PANEL(64, row_32, 2)
+DEFINE_PANEL(128, row_32, 4)
+#endif
+
+/* The rows of a band are PARTS pieces of WIDTH / PARTS floats. */
+#define DEFINE_BAND(WIDTH, ROW, PARTS)                                                             \
+    static void band_##WIDTH(const struct mm_blocks *b, int64_t down, const float *x, float *out)  \
+    {                                                                                              \
+        for (int64_t across = 0; across < b->across; across++, x += MM_BLOCK_COLUMNS * WIDTH) {    \
+            int64_t block = down * b->across + across;                                             \
+            for (int32_t g = b->starts[block]; g < b->starts[block + 1]; g++) {                    \
+                struct mm_group group = b->groups[g];                                              \
+                const float *values = b->values + group.first_weight;                              \
+                const uint8_t *columns = b->columns + group.first_weight;                          \
+                const uint8_t *rows = b->rows + group.first_row;                                   \
+                for (int32_t i = 0; i < group.rows; i++) {                                         \
+                    for (int part = 0; part < PARTS; part++)                                       \
+                        ROW(columns, values, group.weights, x + part * (WIDTH / PARTS), WIDTH,     \
+                            0.0f, 0, out + rows[i] * WIDTH + part * (WIDTH / PARTS));              \
+                    values += group.weights;                                                       \
+                    columns += group.weights;                                                      \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+    }
+DEFINE_BAND(8, add_8, 1)
+DEFINE_BAND(16, add_16, 1)
+DEFINE_BAND(32, add_32, 1)
+#if LANES == 4
+DEFINE_BAND(64, add_32, 2)
+#else
+DEFINE_BAND(64, add_64, 1)
+#endif
+
+static void vector(const struct mm_rows *w, int64_t from, int64_t to, const float *x, float *y)
+{
+    for (int64_t r = from; r < to; r++) {
+        int64_t i = w->starts[r], end = w->starts[r + 1];
+        float sum = w->bias ? w->bias[r] : 0.0f;
+#ifdef __AVX512F__
+        if (end - i >= 16) {
+            __m512 sums = _mm512_setzero_ps();
+            for (; i + 16 <= end; i += 16) {
+                __m512 found = _mm512_i32gather_ps(_mm512_loadu_si512(w->columns + i), x, 4);
+                sums = _mm512_fmadd_ps(_mm512_loadu_ps(w->values + i), found, sums);
+            }
+            sum += _mm512_reduce_add_ps(sums);
+        }
+#endif
+        float sums[4] = {0};
+        for (; i + 4 <= end; i += 4)
+            for (int u = 0; u < 4; u++)
+                sums[u] += w->values[i + u] * x[w->columns[i + u]];
+        for (; i < end; i++)
+            sums[0] += w->values[i] * x[w->columns[i]];
+        sum += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        y[r] = w->relu && sum < 0.0f ? 0.0f : sum;
+    }
+}
+
+static double peak(int64_t rounds)
+{
+    typedef float wide __attribute__((vector_size(LANES * 4)));
+    wide sums[10];
+    _Pragma("GCC unroll 10") for (int i = 0; i < 10; i++) sums[i] = (wide){0} + (float)i;
+    for (int64_t k = 0; k < rounds; k++) {
+        _Pragma("GCC unroll 10") for (int i = 0; i < 10; i++)
+        {
+            sums[i] = sums[i] * 0.999f + 0.001f;
+            /* Keeps the compiler from doing the sum in closed form. */
+            __asm__ volatile("" : MM_REGISTER(sums[i]));
+        }
+    }
+    _Pragma("GCC unroll 10") for (int i = 1; i < 10; i++) sums[0] += sums[i];
+    /* The sum takes part so that it must be computed; it is far too small to change the count. */
+    return 2.0 * LANES * 10.0 * (double)rounds + (double)sums[0][0] * 1e-30;
+}
+
+const struct mm_variant MM_NAME = {
+    {panel_8, panel_16, panel_32, panel_64, panel_128},
+    {band_8, band_16, band_32, band_64},
+    vector,
+    turn,
+    peak};

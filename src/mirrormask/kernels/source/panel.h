@@ -1,0 +1,38 @@
+/* What each instruction-set variant of panel.c offers to the rest. */
+#ifndef MM_PANEL_H
+#define MM_PANEL_H
+
+#include "mirrormask.h"
+
+/* Widths of a panel in floats. Reads touch exactly this many floats at each place. */
+enum { MM_WIDTHS = 5, MM_BANDS = 4 }; /* the first four widths have bands */
+static const int64_t mm_widths[MM_WIDTHS] = {8, 16, 32, 64, 128};
+
+/* Rows [from, to): out[r - from][0..width) = bias + sum of value * x[column * step ..]. */
+typedef void (*mm_panel)(const struct mm_rows *w, int64_t from, int64_t to, const float *x,
+                         int64_t step, float *out);
+/* One row of blocks: out[row][0..width) += sum of value * x[column][0..width). */
+typedef void (*mm_band)(const struct mm_blocks *b, int64_t down, const float *x, float *out);
+/* Rows [from, to) times one vector; y is indexed by row. */
+typedef void (*mm_vector)(const struct mm_rows *w, int64_t from, int64_t to, const float *x,
+                          float *y);
+/* to[c * to_step + r] = from[r * from_step + c]. */
+typedef void (*mm_turn)(const float *from, int64_t rows, int64_t columns, int64_t from_step,
+                        float *to, int64_t to_step);
+
+struct mm_variant {
+    mm_panel panels[MM_WIDTHS];
+    mm_band bands[MM_BANDS];
+    mm_vector vector;
+    mm_turn turn;
+    double (*peak)(int64_t rounds);
+};
+
+extern const struct mm_variant mm_variant_portable;
+#ifdef MM_X86
+extern const struct mm_variant mm_variant_avx2;
+extern const struct mm_variant mm_variant_avx512;
+#endif
+const struct mm_variant *mm_variant(int which);
+
+#endif

@@ -1,0 +1,64 @@
+"""The C structures of ``mirrormask.h``, field by field."""
+
+from __future__ import annotations
+
+import ctypes
+
+VARIANTS = ("portable", "avx2", "avx512")
+
+
+BLOCK_COLUMNS, BLOCK_ROWS = 128, 256
+
+
+class Blocks(ctypes.Structure):
+    """The weights of a matrix once more, cut into blocks for wide batches."""
+
+    _fields_ = (
+        ("across", ctypes.c_int64),
+        ("down", ctypes.c_int64),
+        ("starts", ctypes.c_void_p),
+        ("groups", ctypes.c_void_p),
+        ("rows", ctypes.c_void_p),
+        ("columns", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+    )
+
+
+class Rows(ctypes.Structure):
+    """A sparse matrix by rows: addresses of its arrays, which the caller keeps alive."""
+
+    _fields_ = (
+        ("rows", ctypes.c_int64),
+        ("starts", ctypes.c_void_p),
+        ("columns", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("relu", ctypes.c_int32),
+        ("variant", ctypes.c_int32),
+        ("blocks", ctypes.POINTER(Blocks)),
+    )
+
+
+class Conv(ctypes.Structure):
+    """A convolution for images of one size: what is given, then what planning fills in."""
+
+    _fields_ = (
+        ("channels", ctypes.c_int64),
+        ("height", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("images", ctypes.c_int64),
+        ("kernel", ctypes.c_int64 * 2),
+        ("stride", ctypes.c_int64 * 2),
+        ("dilation", ctypes.c_int64 * 2),
+        ("pad", ctypes.c_int64 * 4),
+        ("out_height", ctypes.c_int64),
+        ("out_width", ctypes.c_int64),
+        ("plane_height", ctypes.c_int64),
+        ("plane_width", ctypes.c_int64),
+        ("phases", ctypes.c_int64 * 2),
+        ("block", ctypes.c_int64),
+        ("plane", ctypes.c_int64),
+        ("floats", ctypes.c_int64),
+        ("in_place", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    )

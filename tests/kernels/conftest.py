@@ -1,0 +1,56 @@
+"""The compiled kernels, and what stands for them in the tests."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from mirrormask.kernels import Library, library
+from mirrormask.kernels.build import BuildError, build, compiler
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """The kernels, compiled from the present source, with threads also for the smallest work."""
+    try:
+        compiler()
+    except BuildError as error:
+        pytest.skip(str(error))
+    target = tmp_path_factory.mktemp("kernels") / "kernels.so"
+    return Library(build(target, flags=("-DMM_LEAST_WORK=1",)))
+
+
+@pytest.fixture
+def fresh_status(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., library.KernelStatus]]:
+    """Load the kernels anew from a given file or under a given wish, and forget it afterwards."""
+
+    def status(path: Path | None = None, wish: str = "") -> library.KernelStatus:
+        monkeypatch.setenv(library.ENVIRONMENT, wish)
+        if path is not None:
+            monkeypatch.setattr(library, "LIBRARY", path)
+        library._load.cache_clear()
+        return library.kernel_status()
+
+    yield status
+    library._load.cache_clear()
+
+
+@pytest.fixture
+def run() -> Callable[[Path, str], str]:
+    """Run a program and return what it printed; its failure fails the test."""
+
+    def call(program: Path, *arguments: str) -> str:
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,230 @@
+/* Random kernel calls against plain loops in double, meant to run under sanitizers.
+ *
+ * Every array is allocated to its exact size, so that a read or write one float beyond it is seen.
+ * Usage: fuzz CASES SEED. Prints the first case that is wrong and returns 1.
+ */
+#include "mirrormask.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t state;
+
+static uint64_t draw(void)
+{
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    return state;
+}
+
+static int64_t between(int64_t low, int64_t high)
+{
+    return low + (int64_t)(draw() % (uint64_t)(high - low + 1));
+}
+
+static float number(int special)
+{
+    if (special && draw() % 64 == 0)
+        return draw() % 2 ? NAN : INFINITY;
+    return (float)((double)draw() / (double)UINT64_MAX * 4.0 - 2.0);
+}
+
+static float *numbers(int64_t count, int special)
+{
+    float *made = malloc((size_t)count * sizeof(float) + (count == 0));
+    for (int64_t i = 0; i < count; i++)
+        made[i] = number(special);
+    return made;
+}
+
+static struct mm_rows matrix(int64_t rows, int64_t width)
+{
+    static const int shares[] = {0, 1, 3, 10, 30, 100};
+    int share = shares[draw() % 6];
+    int32_t *starts = malloc((size_t)(rows + 1) * sizeof *starts);
+    int32_t *columns = malloc((size_t)(rows * width + 1) * sizeof *columns);
+    int32_t count = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        starts[r] = count;
+        for (int64_t c = 0; c < width; c++)
+            if ((int)(draw() % 100) < share)
+                columns[count++] = (int32_t)c;
+    }
+    starts[rows] = count;
+    columns = realloc(columns, (size_t)count * sizeof *columns + (count == 0));
+    int variant = (int)(draw() % MM_VARIANTS);
+    while (!mm_supported(variant))
+        variant--;
+    return (struct mm_rows){rows,   starts, columns, numbers(count, 0), draw() % 2 ? numbers(rows, 0) : NULL,
+                            (int32_t)(draw() % 2), variant, NULL};
+}
+
+static void forget(struct mm_rows *w)
+{
+    free((void *)w->starts), free((void *)w->columns), free((void *)w->values), free((void *)w->bias);
+}
+
+/* The same matrix in blocks, its arrays cut down to what is used. */
+static struct mm_blocks blocks_of(const struct mm_rows *w, int64_t width)
+{
+    int64_t across = (width + MM_BLOCK_COLUMNS - 1) / MM_BLOCK_COLUMNS, sizes[2];
+    int64_t down = (w->rows + MM_BLOCK_ROWS - 1) / MM_BLOCK_ROWS;
+    size_t count = (size_t)w->starts[w->rows], most = (size_t)(across * down * MM_BLOCK_COLUMNS);
+    int32_t *starts = malloc((size_t)(across * down + 1) * sizeof *starts);
+    struct mm_group *groups = malloc(most * sizeof *groups + 1);
+    uint8_t *rows = malloc((size_t)(across * w->rows) + 1), *columns = malloc(count + (count == 0));
+    float *values = malloc(count * sizeof *values + (count == 0));
+    mm_blocks_fill(w, width, starts, groups, rows, columns, values, sizes);
+    groups = realloc(groups, (size_t)sizes[0] * sizeof *groups + (sizes[0] == 0));
+    rows = realloc(rows, (size_t)sizes[1] + (sizes[1] == 0));
+    return (struct mm_blocks){across, down, starts, groups, rows, columns, values};
+}
+
+static void forget_blocks(struct mm_blocks *b)
+{
+    free((void *)b->starts), free((void *)b->groups), free((void *)b->rows);
+    free((void *)b->columns), free((void *)b->values);
+}
+
+static int differs(float found, double sum, double size, int relu)
+{
+    double expected = relu && sum < 0 ? 0.0 : sum;
+    if (isnan(sum) || isinf(sum))
+        return isnan(sum) ? !isnan(found) : found != (float)expected;
+    return !(fabs(found - expected) <= 2e-5 * size + 1e-6);
+}
+
+static int one_linear(void)
+{
+    static const int64_t batches[] = {0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129};
+    int large = draw() % 64 == 0; /* large ones reach the blocks */
+    int64_t width = large ? between(500, 1200) : between(0, 40), n = batches[draw() % 17], wrong = 0;
+    struct mm_rows w = matrix(between(0, large ? 300 : 70), width);
+    struct mm_blocks blocks = blocks_of(&w, width);
+    w.blocks = draw() % 2 ? &blocks : NULL;
+    int32_t by[2] = {(int32_t)(draw() % 2), (int32_t)(draw() % 2)};
+    float *x = numbers(width * n, 1), *y = numbers(w.rows * n, 0);
+    int code = mm_linear(&w, width, x, n, y, by, (int)between(1, 3));
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t r = 0; r < w.rows; r++) {
+            double sum = w.bias ? w.bias[r] : 0.0, size = fabs(sum);
+            for (int32_t k = w.starts[r]; k < w.starts[r + 1]; k++) {
+                int64_t c = w.columns[k];
+                double part = (double)w.values[k] * (double)x[by[0] ? c * n + i : i * width + c];
+                sum += part, size += fabs(part);
+            }
+            wrong += differs(y[by[1] ? r * n + i : i * w.rows + r], sum, size, w.relu);
+        }
+    if (code || wrong)
+        printf("linear: code %d, %ld wrong of %ld x %ld, width %ld, variant %d\n", code, (long)wrong,
+               (long)n, (long)w.rows, (long)width, w.variant);
+    forget(&w), forget_blocks(&blocks), free(x), free(y);
+    return code || wrong;
+}
+
+static double pixel(const struct mm_conv *c, const float *x, int64_t image, int64_t channel, int64_t i,
+                    int64_t j)
+{
+    i -= c->pad[2], j -= c->pad[0];
+    if (i < 0 || j < 0 || i >= c->height || j >= c->width)
+        return 0.0;
+    return x[((image * c->channels + channel) * c->height + i) * c->width + j];
+}
+
+static int64_t wrong_pixels(const struct mm_conv *c, const struct mm_rows *w, const float *x,
+                            const float *y)
+{
+    int64_t wrong = 0, taps = c->kernel[0] * c->kernel[1];
+    for (int64_t n = 0; n < c->images; n++)
+        for (int64_t r = 0; r < w->rows; r++)
+            for (int64_t i = 0; i < c->out_height; i++)
+                for (int64_t j = 0; j < c->out_width; j++) {
+                    double sum = w->bias ? w->bias[r] : 0.0, size = fabs(sum);
+                    for (int32_t k = w->starts[r]; k < w->starts[r + 1]; k++) {
+                        int64_t channel = w->columns[k] / taps, tap = w->columns[k] % taps;
+                        double value = pixel(
+                            c, x, n, channel,
+                            i * c->stride[0] + tap / c->kernel[1] * c->dilation[0],
+                            j * c->stride[1] + tap % c->kernel[1] * c->dilation[1]);
+                        sum += w->values[k] * value, size += fabs(w->values[k] * value);
+                    }
+                    int64_t at = ((n * w->rows + r) * c->out_height + i) * c->out_width + j;
+                    wrong += differs(y[at], sum, size, w->relu);
+                }
+    return wrong;
+}
+
+static int one_conv(void)
+{
+    struct mm_conv c = {.channels = between(1, 5), .height = between(1, 14), .width = between(1, 20),
+                        .images = between(0, 4)};
+    int plain = draw() % 4 == 0;
+    for (int axis = 0; axis < 2; axis++) {
+        c.kernel[axis] = plain ? 1 : between(1, 4);
+        c.stride[axis] = plain ? 1 : between(1, 3);
+        c.dilation[axis] = between(1, 3);
+    }
+    for (int side = 0; side < 4; side++)
+        c.pad[side] = plain ? 0 : between(0, 3);
+    if (mm_conv_plan(&c))
+        return c.height + c.pad[2] + c.pad[3] > c.dilation[0] * (c.kernel[0] - 1) &&
+               c.width + c.pad[0] + c.pad[1] > c.dilation[1] * (c.kernel[1] - 1);
+    struct mm_rows w = matrix(between(0, 40), c.channels * c.kernel[0] * c.kernel[1]), packed = w;
+    int32_t count = w.starts[w.rows], *offsets = malloc((size_t)count * sizeof *offsets + 1);
+    float *x = numbers(c.images * c.channels * c.height * c.width, 0);
+    float *y = numbers(c.images * w.rows * c.out_height * c.out_width, 0);
+    int code = mm_conv_offsets(&c, w.columns, count, offsets);
+    packed.columns = offsets;
+    code = code ? code : mm_conv2d(&c, &packed, x, y, (int)between(1, 3));
+    int64_t wrong = wrong_pixels(&c, &w, x, y);
+    if (code || wrong)
+        printf("conv: code %d, %ld wrong; %ldx%ld images, kernel %ldx%ld, stride %ldx%ld, variant %d\n",
+               code, (long)wrong, (long)c.height, (long)c.width, (long)c.kernel[0], (long)c.kernel[1],
+               (long)c.stride[0], (long)c.stride[1], w.variant);
+    forget(&w), free(x), free(y), free(offsets);
+    return code || wrong;
+}
+
+/* Damaged arrays and sizes are told apart from sound ones without reading beyond them. */
+static int one_damage(void)
+{
+    int64_t rows = between(1, 20), width = between(1, 20);
+    struct mm_rows w = matrix(rows, width);
+    int32_t count = w.starts[rows], *starts = (int32_t *)w.starts, *columns = (int32_t *)w.columns;
+    int sound = mm_check_rows(starts, columns, rows, count, width) == MM_OK, caught = 1;
+    if (count > 0 && draw() % 2)
+        columns[draw() % (uint64_t)count] = draw() % 2 ? -1 - (int32_t)(draw() % 9) : (int32_t)width;
+    else if (draw() % 2)
+        starts[rows] += (int32_t)between(1, 1 << 20);
+    else
+        starts[0] = (int32_t)between(1, 9);
+    caught = mm_check_rows(starts, columns, rows, count, width) != MM_OK;
+    struct mm_conv c;
+    for (size_t i = 0; i < sizeof c / sizeof(int64_t); i++)
+        ((int64_t *)&c)[i] = draw() % 3 ? between(-2, 9) : (int64_t)draw();
+    if (mm_conv_plan(&c) == MM_OK) /* what it accepts must be within what 32-bit offsets reach */
+        caught &= c.floats > 0 && c.floats <= INT32_MAX && c.out_height > 0 && c.out_width > 0;
+    forget(&w);
+    if (!sound || !caught)
+        printf("damage: sound %d, caught %d\n", sound, caught);
+    return !sound || !caught;
+}
+
+int main(int count, char **arguments)
+{
+    int64_t cases = count > 1 ? atoll(arguments[1]) : 1000;
+    state = 88172645463325252u ^ (uint64_t)(count > 2 ? atoll(arguments[2]) : 0) * 2654435761u;
+    for (int64_t i = 0; i < cases; i++) {
+        uint64_t before = state;
+        int kind = (int)(draw() % 5);
+        int failed = kind < 2 ? one_linear() : kind < 4 ? one_conv() : one_damage();
+        if (failed) {
+            printf("case %ld, state %llu\n", (long)i, (unsigned long long)before);
+            return 1;
+        }
+    }
+    mm_release();
+    printf("%ld cases\n", (long)cases);
+    return 0;
+}

@@ -8,7 +8,7 @@ from torch import nn
 
 import mirrormask as mm
 from mirrormask.errors import MirrormaskError
-from mirrormask.geometry import Factors
+from mirrormask.geometry import Factors, ScaledMirror
 
 
 def classification() -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,7 +55,7 @@ def test_default_method_is_pilot() -> None:
     base = torch.optim.SGD(model.parameters(), lr=0.1)
     optimizer = mm.sparsify(base, model, sparsity=0.5, steps=3)
     assert optimizer.method == "pilot"
-    assert isinstance(optimizer.recipe.geometry, Factors)
+    assert isinstance(optimizer.recipe.geometry, ScaledMirror)
 
 
 def test_a_recipe_of_ones_own_is_called_custom() -> None:

@@ -155,7 +155,8 @@ def test_result_counts_what_is_there() -> None:
     [
         ("dense", {}, SGD, 5e-4),
         ("gmp", {}, SGD, 5e-4),
-        ("pilot", {}, SGD, 0.0),
+        ("pilot", {}, SGD, 5e-4),
+        ("pilot-factors", {}, SGD, 0.0),
         ("steps-adam", {}, AdamW, 5e-4),
         ("dense", {"optimizer": "adamw"}, AdamW, 5e-4),
         ("gmp", {"optimizer": "adamw", "weight_decay": 0.25}, AdamW, 0.25),
@@ -169,7 +170,7 @@ def test_optimizer_of_each_method(
     seen: list[dict[str, Any]],
     made_up: None,
 ) -> None:
-    chosen = settings(problem=problem, methods=["gmp", "pilot", "steps-adam"])
+    chosen = settings(problem=problem, methods=["gmp", "pilot", "pilot-factors", "steps-adam"])
     run = runs(chosen)[method, 0]
     executor(chosen, None)(run)
     optimizer = seen[0]["optimizer"]

@@ -99,7 +99,8 @@ def compare(settings: CompareSettings, place: Place, console: Console) -> Record
             else:
                 _watch(_start(settings, place), queue, after_each, console)
     finally:
-        # Also what is there when it is stopped half-way.
+        # Also what is there when it is stopped half-way, be it just after a run was stored.
+        queue.refresh()
         records = Records.collect(plan, queue.results)
         records.write(place.folder / RUNS)
     return records

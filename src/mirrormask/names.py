@@ -1,4 +1,4 @@
-"""Names of tensors without their wrappers, and one way to refuse an unknown name."""
+"""Names and values in messages: plain, short, and one way to refuse an unknown one."""
 
 from __future__ import annotations
 
@@ -30,3 +30,13 @@ def plain_name(name: str) -> str:
         'encoder.0.weight'
     """
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def shorten(text: str, most: int = 200) -> str:
+    """Return a text with its end left out if it is too long for a message.
+
+    Example:
+        >>> shorten("0123456789", 8)
+        '01234...'
+    """
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mirrormask.errors import ArgumentError
 from mirrormask.geometry import Landing, Mirror
-from mirrormask.geometry.mirror import mirror_step
+from mirrormask.geometry.mirror_step import mirror_step
 
 SIGNED = st.one_of(
     st.just(0.0),

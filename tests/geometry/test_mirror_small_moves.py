@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirrormask.geometry import Mirror
-from mirrormask.geometry.mirror import SMALL_GAIN, mirror_step
+from mirrormask.geometry.mirror_step import SMALL_GAIN, mirror_step
 
 EPS = 2.0**-24
 scales = st.floats(-8, 1).map(lambda power: 10.0**power)

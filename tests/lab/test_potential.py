@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mirrormask.errors import ArgumentError
-from mirrormask.geometry.mirror import mirror_step
+from mirrormask.geometry.mirror_step import mirror_step
 from mirrormask.lab.potential import (
     bregman,
     check_scale,

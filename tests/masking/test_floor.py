@@ -14,7 +14,7 @@ from mirrormask.masking import AtEnd, Rows, keep_at, zeros_asked
 from mirrormask.masking.floor import protect
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.lists(st.integers(1, 200), min_size=1, max_size=5),
     st.floats(0, 1, exclude_max=True),
@@ -56,3 +56,9 @@ def test_a_floor_outside_its_domain_is_refused(floor: float) -> None:
 def test_a_floor_under_rows_is_refused() -> None:
     with pytest.raises(ArgumentError, match="protects single weights"):
         AtEnd(floor=0.1, pattern=Rows())
+
+
+@pytest.mark.parametrize("scope", ["uniform", "erk"])
+def test_a_floor_inside_tensors_is_refused(scope: str) -> None:
+    with pytest.raises(ArgumentError, match=f"scope='{scope}'"):
+        AtEnd(floor=0.1, scope=scope)

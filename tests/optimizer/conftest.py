@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mirrormask as mm
-from mirrormask.geometry import Euclidean, Factors, Mirror
+from mirrormask.geometry import Euclidean, Factors, Mirror, ScaledMirror
 from mirrormask.masking import GradualCubic, ProjectAndFreeze
 from mirrormask.pressure import Constant
 
@@ -73,6 +73,12 @@ def recipes() -> dict[str, mm.Recipe]:
         "spred": mm.Recipe(geometry=Factors(beta=0.0), pressure=strong),
         "mirror-freeze": mm.Recipe(
             geometry=Mirror(), pressure=strong, masking=freeze, rebalance=(0.3, 0.5)
+        ),
+        "scaled-saliency": mm.Recipe(
+            geometry=ScaledMirror(),
+            pressure=strong,
+            masking=GradualCubic(begin=0.1, end=0.7, cuts=5, score="saliency", floor=0.1),
+            rebalance=(0.3, 0.9),
         ),
         "mirror-noise": mm.Recipe(geometry=Mirror(noise="second-moment"), pressure=strong),
         "proximal-freeze": mm.Recipe(

@@ -48,6 +48,8 @@ def all_bytes(net: nn.Module, optimizer: mm.SparseOptimizer) -> bytes:
 @pytest.mark.parametrize("kind", BASES)
 @pytest.mark.parametrize("at", [0, 5, 8, 13])
 def test_resume_is_bit_identical(make_net, train, recipe, kind: str, at: int) -> None:
+    if kind == "adafactor" and recipe.geometry.moves_increments:
+        pytest.skip("refused: it goes by the size of what it moves")
     net = make_net()
     optimizer = build(net, kind, recipe)
     train(net, optimizer, range(at))

@@ -90,7 +90,7 @@ def test_ties_and_zeros_without_training(kind: str, sparsity: float | str, scope
 @pytest.mark.parametrize("sparsity", [0.3, 0.7, 0.9, 0.95])
 def test_budgets_by_tensor_are_kept(train, recipe, scope: str, sparsity: float) -> None:
     net = many()
-    scoped = replace(recipe, masking=replace(recipe.masking, scope=scope))
+    scoped = replace(recipe, masking=replace(recipe.masking, scope=scope, floor=0.0))
     run(net, train, scoped, sparsity, steps=8)
     shapes = [tuple(layer.weight.shape) for layer in net[::2]]
     assert zeros_of(net) == zeros_per_tensor(shapes, sparsity, scope)

@@ -33,6 +33,7 @@ RECIPES = {
     "mirror-noise": mm.Recipe(
         geometry=Mirror(noise="second-moment"), pressure=Constant(strength=1e-3)
     ),
+    "pilot": mm.METHODS["pilot"].recipe,
     "gradual": mm.Recipe(masking=GradualCubic(begin=0.1, end=0.7, cuts=5)),
     "erk": mm.Recipe(
         geometry=Euclidean(),

@@ -220,3 +220,53 @@ def test_where_warnings_are_errors_nothing_is_changed(make_net) -> None:
     with pytest.raises(MirrormaskWarning):
         mm.sparsify(base, net, sparsity=0.5, steps=10, method="pilot-factors")
     assert everything(net, base) == before
+
+
+def schedule_free(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """An optimizer that says of itself what schedule-free ones say."""
+    base = torch.optim.SGD(parameters, lr=0.1)
+    for group in base.param_groups:
+        group["train_mode"] = True
+    return base
+
+
+READS = {"Adafactor": lambda p: torch.optim.Adafactor(p, lr=0.05), "SGD": schedule_free}
+
+
+@pytest.mark.parametrize("name", READS)
+@pytest.mark.parametrize("method", ["pilot", "pilot-mirror"])
+def test_bases_that_read_what_they_move_are_refused_increments(
+    make_net, name: str, method: str
+) -> None:
+    net = make_net()
+    base = READS[name](list(net.parameters()))
+    before = everything(net, base)
+    with pytest.raises(OptimizerError, match=f"{name} .* use method='pilot-factors'"):
+        mm.sparsify(base, net, sparsity=0.5, steps=10, method=method)
+    assert everything(net, base) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "build"),
+    [
+        ("pilot-factors", lambda p: torch.optim.Adafactor(p, lr=0.05)),
+        ("pilot", lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)),
+        ("pilot", lambda p: torch.optim.AdamW(p, lr=0.01)),
+        ("pilot", lambda p: torch.optim.RMSprop(p, lr=0.003)),
+        ("pilot", lambda p: torch.optim.NAdam(p, lr=0.01)),
+    ],
+)
+def test_what_is_not_refused_learns(method: str, build) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.Tanh(), torch.nn.Linear(32, 3))
+    inputs = torch.randn(128, 8)
+    labels = inputs[:, :3].argmax(1)
+    optimizer = mm.sparsify(
+        build(net.parameters()), net, sparsity=0.5, steps=150, method=method, seed=0
+    )
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(net(inputs), labels)
+        loss.backward()
+        optimizer.step()
+    assert float(loss) < 0.2  # log 3 = 1.1 at the start

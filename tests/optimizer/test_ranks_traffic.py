@@ -171,7 +171,10 @@ def test_traffic_is_that_of_dense_training_and_weights_stay_where_they_are(
             for method in ("pilot", "rigl"):
                 for sparse, plain in zip(rank["traffic"][kind, method], dense, strict=True):
                     assert not plain - sparse, method
-                    assert sum((sparse - plain).values()) < 2**17, method
+                    # Counts alone: a measurement, thresholds of all weights and of both layers,
+                    # and for each threshold the ties at it. One weight would be twice as much.
+                    counted = 4 * (4 * COUNTS) + 3 * (3 * COUNTS) + 256
+                    assert sum((sparse - plain).values()) <= counted < WIDTH * WIDTH * 4, method
         for method, sizes in rank["largest"].items():
             whole = sizes.pop("a full copy")
             assert whole >= WIDTH * WIDTH, "what is looked at would not see a full copy"

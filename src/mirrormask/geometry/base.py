@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -57,6 +58,8 @@ class Geometry(ABC):
         separable: Whether each weight moves by itself: its latents have its shape and depend on
             its own value and gradient alone, also at the start, and 0-d ones on none. Only such
             weights may be sharded over ranks.
+        moves_increments: Whether what the base optimizer moves is zero before each step, so that a
+            base that reads the size or the past of its tensors finds nothing there.
     """
 
     decays_through_base: ClassVar[bool]
@@ -64,6 +67,7 @@ class Geometry(ABC):
     keeps_weight_decay: ClassVar[bool]
     reaches_zero: ClassVar[bool] = True
     separable: ClassVar[bool] = False
+    moves_increments: ClassVar[bool] = False
 
     @abstractmethod
     def split(self, x: Tensor) -> Latents:
@@ -78,12 +82,15 @@ class Geometry(ABC):
         """
         return self.split(x)
 
-    def fitted(self, rms: float) -> Geometry:
-        """Return the geometry for a tensor, given the root mean square of the weight at the start.
+    def settle(self, latents: Latents, rms: Callable[[], Tensor]) -> None:
+        """Take in, in place, what latents of a part of a weight should know of the whole.
 
-        Over ranks that share a weight the number is that of the whole. Here it is of no meaning.
+        Called once at the start where a weight is sharded over ranks. Here there is nothing.
+
+        Args:
+            latents: Those of the part that is here.
+            rms: Returns the root mean square of the whole weight, 0-d; all ranks have to call it.
         """
-        return self
 
     def resplit(self, latents: Latents, x: Tensor) -> Latents:
         """Return new latents that compose to ``x``, with what many weights share left as it is.
@@ -92,6 +99,10 @@ class Geometry(ABC):
             latents: Those in force, from which shared scales, thresholds or gates are taken.
             x: The weight after an edit, a revival or a restart.
         """
+        return self.split(x)
+
+    def rebalanced(self, latents: Latents, x: Tensor) -> Latents:
+        """Return new latents that compose to ``x``, with all that weights share as at the start."""
         return self.split(x)
 
     @abstractmethod

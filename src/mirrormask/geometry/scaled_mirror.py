@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -11,25 +12,19 @@ from torch import Tensor
 
 from mirrormask.errors import ArgumentError
 from mirrormask.geometry.base import Landing, Latents
-from mirrormask.geometry.blocks import blocks
-from mirrormask.geometry.mirror import (
-    LARGEST_SHRINK,
-    SMALL_GAIN,
-    SMALLEST_SCALE,
-    Mirror,
-    shrink_a_little,
-)
+from mirrormask.geometry.mirror_flow import MirrorFlow, advance_, falling
+from mirrormask.geometry.mirror_step import SMALLEST_SCALE, size_of_dual, soft_threshold_
 
 TYPICAL = 1.0
 """Stands for the root mean square of a tensor that starts at zero everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaledMirror(Mirror):
+class ScaledMirror(MirrorFlow):
     """The mirror flow with a scale ``a = width * rms`` for each tensor, and time in its units.
 
     ``dx = -sqrt(1 + (x / a)²) g dt``: small weights move as the optimizer alone moves them, large
-    ones faster, in proportion to their size. It is the flow of :class:`Mirror` with the learning
+    ones faster, in proportion to their size. It is the flow of :class:`.Mirror` with the learning
     rate divided by ``2 a``, so ``m * w`` factors of balance ``2 a`` with their rate so divided
     follow it too. Where all layers share one balance, the metric is flat for layers of small
     weights and wild for those of large ones; here it bends at the same multiple of a typical weight
@@ -48,13 +43,13 @@ class ScaledMirror(Mirror):
         ArgumentError: If ``width`` is not positive and finite.
 
     Example:
-        >>> mirror = ScaledMirror(width=3.0).fitted(rms=0.1)
-        >>> latents = mirror.split(torch.tensor([0.0, 0.3, -3.0]))
+        >>> mirror = ScaledMirror(width=3.0)
+        >>> latents = mirror.split(torch.tensor([0.0, 0.1, -3.0, 0.0]))
         >>> dual = mirror.moving(latents)
-        >>> _ = dual["dual"].sub_(torch.full((3,), 0.01))  # a step of SGD: lr * g = 0.01
+        >>> _ = dual["dual"].sub_(torch.full((4,), 0.01))  # a step of SGD: lr * g = 0.01
         >>> mirror.absorb(latents, dual, Landing())
         >>> mirror.compose(latents)
-        tensor([-0.0100,  0.2860, -3.1022])
+        tensor([-0.0100,  0.0900, -3.0120, -0.0100])
     """
 
     width: float = 3.0
@@ -63,26 +58,33 @@ class ScaledMirror(Mirror):
     separable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not (math.isfinite(self.width) and self.width > 0):
             raise ArgumentError(
                 f"width={self.width} is not a scale: use a finite number > 0, such as 3.0."
             )
-        if self.noise != "ignore":
-            raise ArgumentError(f"noise={self.noise!r} is not known here: use Mirror.")
-
-    def fitted(self, rms: float) -> ScaledMirror:
-        """Return the geometry with the scale of a tensor of this root mean square."""
-        return replace(self, a=max(SMALLEST_SCALE, self.width * (rms or TYPICAL)))
 
     def split(self, x: Tensor) -> Latents:
         """Return a copy of ``x``, the 0-d scale, and the 0-d unit of duals, which stays."""
-        latents = super().split(x)
-        return latents | {"unit": latents["a"].clone()}
+        x = x.detach().clone()
+        latents = {"x": x, "a": x.new_empty(()), "unit": x.new_empty(())}
+        self._scale_to(latents, x.square().mean().sqrt() if x.numel() else x.new_zeros(()))
+        return latents
+
+    def settle(self, latents: Latents, rms: Callable[[], Tensor]) -> None:
+        """Take the scale from the root mean square of the whole weight."""
+        self._scale_to(latents, rms())
 
     def resplit(self, latents: Latents, x: Tensor) -> Latents:
         """Return a copy of ``x``, the scale in force and its unit."""
-        return super().resplit(latents, x) | {"unit": latents["unit"].clone()}
+        return {
+            "x": x.detach().clone(),
+            "a": latents["a"].clone(),
+            "unit": latents["unit"].clone(),
+        }
+
+    def rebalanced(self, latents: Latents, x: Tensor) -> Latents:
+        """Return a copy of ``x`` with the scale that the tensor had at the start."""
+        return self.resplit(latents | {"a": latents["unit"]}, x)
 
     def absorb(self, latents: Latents, moved: Latents, landing: Landing) -> None:
         """Move ``x`` by the increment of the dual and by the caller's decay, ``a`` by the budget.
@@ -92,25 +94,18 @@ class ScaledMirror(Mirror):
         """
         dual = moved["dual"]
         if landing.decay > 0:
-            dual = dual.sub(latents["x"], alpha=landing.decay)
-        super().absorb(latents, {"dual": dual / (2.0 * latents["unit"])}, landing)
+            dual.sub_(latents["x"], alpha=landing.decay)
+        advance_(latents, dual.div_(2.0 * latents["unit"]), falling(landing.budget))
 
     def shrink(self, latents: Latents, amount: float) -> None:
         """Soft-threshold the dual ``unit * arcsinh(x / a)`` by ``amount``."""
-        a = latents["a"]
-        turn = torch.clamp(amount / latents["unit"], max=LARGEST_SHRINK)
-        # Elsewhere than on the CPU to ask would be to wait.
-        if turn.device.type == "cpu" and torch.equal(turn, turn.clamp(max=SMALL_GAIN)):
-            shrink_a_little(latents["x"], a, torch.tanh(turn), torch.cosh(turn))
-            return
-        falls, sinh = torch.exp(-turn), torch.sinh(turn)
-        for x in blocks(latents["x"]):
-            size = x.abs()
-            # As in Mirror: sqrt(x² + a²) - |x|, of which nothing cancels.
-            rest = torch.hypot(x, a.expand_as(x)).add_(size).reciprocal_().mul_(a).mul_(a)
-            moved = size.mul_(falls).sub_(rest.mul_(sinh))
-            x.copy_(torch.copysign(moved.clamp_(min=0.0), x).add_(0.0))
+        soft_threshold_(latents["x"], latents["a"], amount / latents["unit"])
 
     def distance(self, latents: Latents) -> Tensor:
         """Return the dual, ``unit * arcsinh(|x| / a)``: ``|x|`` where that is small."""
-        return super().distance(latents).mul_(2.0 * latents["unit"])
+        return size_of_dual(latents["x"], latents["a"]).mul_(latents["unit"])
+
+    def _scale_to(self, latents: Latents, rms: Tensor) -> None:
+        scale = (torch.where(rms > 0, rms, TYPICAL) * self.width).clamp(min=SMALLEST_SCALE)
+        for name in ("a", "unit"):
+            latents[name].copy_(scale)

@@ -49,10 +49,16 @@ class ACDC(Masking):
 
     def cut_after(self, step: int, steps: int, sparsity: float) -> float | None:
         """Return the target where a compressed phase begins, 0 where a dense one does."""
-        phases = 2 * self.cycles
-        length = (1.0 - self.final - self.warmup) / phases
         # From the last on: in a run of very few steps the last phase must be a compressed one.
-        for phase in range(phases, -1, -1):
-            if step == round((self.warmup + phase * length) * steps):
+        for phase in range(2 * self.cycles, -1, -1):
+            if step == self._begin(phase, steps):
                 return 0.0 if phase % 2 else sparsity
         return None
+
+    def last_cut(self, steps: int) -> int:
+        """Return the step after which the long compressed phase begins."""
+        return self._begin(2 * self.cycles, steps)
+
+    def _begin(self, phase: int, steps: int) -> int:
+        length = (1.0 - self.final - self.warmup) / (2 * self.cycles)
+        return round((self.warmup + phase * length) * steps)

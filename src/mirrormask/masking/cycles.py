@@ -63,6 +63,10 @@ class Cycles(Masking):
             return sparsity
         return 1.0 - math.pow(1.0 - sparsity, ends[-1] / self.cycles)
 
+    def last_cut(self, steps: int) -> int:
+        """Return the step of the last cycle's cut."""
+        return self._begin(self.cycles, steps)
+
     def phase(self, step: int, steps: int) -> tuple[int, int]:
         """Return the first step and the length of the phase that a step is in."""
         begins = [self._begin(number, steps) for number in range(self.cycles + 1)] + [steps]

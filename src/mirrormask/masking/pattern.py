@@ -13,14 +13,14 @@ from mirrormask.masking.exact import keep_at
 
 
 class Pattern(ABC):
-    """A family of masks, and the choice among them by magnitude."""
+    """A family of masks, and the choice among them by magnitude or another score."""
 
     @abstractmethod
     def keep(self, magnitudes: Sequence[Tensor], sparsity: float, scope: Scope) -> list[Tensor]:
         """Return masks of this pattern with exactly the zeros of :func:`keep_at`, True where kept.
 
         Args:
-            magnitudes: Non-negative tensors of any shapes.
+            magnitudes: Magnitudes or other scores: non-negative tensors of any shapes.
             sparsity: Fraction of zeros over all tensors, in [0, 1).
             scope: Where magnitudes compete.
         """

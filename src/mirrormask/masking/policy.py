@@ -49,7 +49,7 @@ class Masking(ABC):
     """A timetable of cuts, and the choice of what is cut.
 
     Args:
-        scope: Where magnitudes compete: ``"global"`` over all tensors, or inside each tensor with
+        scope: Where scores compete: ``"global"`` over all tensors, or inside each tensor with
             ``"uniform"`` or ``"erk"`` sparsities.
         pattern: Which sets of weights may be zero.
         score: What is compared: ``"magnitude"``, or ``"saliency"``, the magnitude times the root
@@ -75,10 +75,22 @@ class Masking(ABC):
                 raise ArgumentError(f"{option}={value!r} is unknown: use one of {known}.")
         if not 0 <= self.floor <= 1:
             raise ArgumentError(f"floor={self.floor} is not a part: use a number in [0, 1].")
-        if self.floor > 0 and self.pattern != Unstructured():
+        if self.floor > 0 and (self.pattern != Unstructured() or self.scope != "global"):
             raise ArgumentError(
-                f"floor={self.floor} protects single weights: leave it out with "
-                f"pattern={self.pattern}."
+                f"floor={self.floor} protects single weights from those of other tensors: leave it "
+                f"out with scope={self.scope!r} and pattern={self.pattern}."
+            )
+
+    def refuse_scores(self, reason: str) -> None:
+        """Refuse options of scores where the choice is not by them.
+
+        Raises:
+            ArgumentError: If one was given.
+        """
+        if self.score != "magnitude" or self.floor != 0:
+            raise ArgumentError(
+                f"{type(self).__name__} {reason}: leave score={self.score!r} and "
+                f"floor={self.floor} out."
             )
 
     @abstractmethod

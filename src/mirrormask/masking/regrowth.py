@@ -41,6 +41,7 @@ class Regrowth(Masking):
     until: float = 0.75
 
     def __post_init__(self) -> None:
+        self.refuse_scores("drops by magnitude inside each tensor")
         super().__post_init__()
         if not 0 < self.fraction < 1:
             raise ArgumentError(f"fraction={self.fraction} is not a part: use a number in (0, 1).")
@@ -49,11 +50,6 @@ class Regrowth(Masking):
         if not 0 < self.until <= 1:
             raise ArgumentError(
                 f"until={self.until} is not a part of the run: use a number in (0, 1]."
-            )
-        if self.score != "magnitude" or self.floor != 0:
-            raise ArgumentError(
-                f"{type(self).__name__} drops by magnitude inside each tensor: leave "
-                f"score={self.score!r} and floor={self.floor} out."
             )
         if self.pattern != Unstructured():
             raise ArgumentError(
@@ -83,10 +79,13 @@ class Regrowth(Masking):
 
     def _updates_after(self, step: int, steps: int) -> bool:
         """Return whether one or more points of the grid of updates went by in this step."""
-        spacing = self.until * steps / self.updates
         if not 0 < step < min(steps, self.until * steps + 1):
             return False
-        return math.floor(step / spacing) > math.floor((step - 1) / spacing)
+        return self._points_up_to(step, steps) > self._points_up_to(step - 1, steps)
+
+    def _points_up_to(self, step: int, steps: int) -> int:
+        # A point that falls on a step must not be missed by a rounding error.
+        return math.floor(step * self.updates / (self.until * steps) + 1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)

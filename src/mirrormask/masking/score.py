@@ -37,7 +37,7 @@ def scores(
     Args:
         score: Which of the two.
         magnitudes: ``|x|`` of each tensor.
-        kept: The masks in force: a cut weight is worth less than any other.
+        kept: The masks in force: a cut weight is worth 0, and less than any other.
         squares: Running means of squared gradients; None where none were sensed, as before the
             first step: magnitudes are all that is known then.
 
@@ -50,6 +50,12 @@ def scores(
     if score == "magnitude" or squares is None:
         return list(magnitudes)
     return [
-        torch.where(keep, magnitude * square.sqrt().clamp(min=SMALLEST_ROOT), -1.0)
+        torch.where(
+            keep,
+            (magnitude * square.sqrt().clamp(min=SMALLEST_ROOT)).clamp(
+                min=torch.finfo(magnitude.dtype).tiny
+            ),
+            0.0,
+        )
         for magnitude, keep, square in zip(magnitudes, kept, squares, strict=True)
     ]

@@ -25,6 +25,10 @@ class StaticRandom(Masking):
 
     scope: Scope = "erk"
 
+    def __post_init__(self) -> None:
+        self.refuse_scores("draws at random")
+        super().__post_init__()
+
     def cut_after(self, step: int, steps: int, sparsity: float) -> float | None:
         """Return the target before training."""
         return sparsity if step == 0 else None

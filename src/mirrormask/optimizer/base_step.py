@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from mirrormask.geometry import Geometry
+from mirrormask.geometry import Geometry, Landing
 from mirrormask.optimizer.latent_weight import LatentWeight
+from mirrormask.pressure import Application
 
 Group = dict[str, Any]
 
@@ -66,6 +67,30 @@ class BaseStep:
                         self.geometry.decay(weight.latents, float(group["lr"]) * alpha)
         with self.latent_groups(alpha):
             self.base.step()
+
+    def land(self, application: Application, alpha: float, *, done: float) -> None:
+        """Let each weight take in its part of the step, with the pressure that is ours to apply.
+
+        Args:
+            application: Of the pressure.
+            alpha: Its strength in the step.
+            done: Finished part of the phase after the step.
+        """
+        own_decay = application == "decay" and not self.geometry.decays_through_base
+        for group in self.base.param_groups:
+            spent = self.budget(group, alpha)
+            landing = Landing(
+                rate=float(group["lr"]),
+                alpha=alpha,
+                budget=spent if own_decay else 0.0,
+                decay=self.budget(group, float(group.get("weight_decay") or 0.0)),
+            )
+            for weight in self._held(group):
+                weight.land(landing, 2.0 * spent if application == "proximal" else 0.0, done)
+
+    def first_group(self) -> Group:
+        """Return the first group that holds a latent weight: whose rate the pressure goes by."""
+        return next(group for group in self.base.param_groups if self._held(group))
 
     @contextmanager
     def latent_groups(self, alpha: float) -> Iterator[list[Group]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mirrormask.errors import CheckpointError, LifecycleError
+from mirrormask.names import shorten
 from mirrormask.optimizer.latent_weight import LatentWeight
 
 if TYPE_CHECKING:
@@ -245,5 +246,4 @@ def _first_difference(there: object, here: object) -> tuple[object, object]:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."
+    return shorten(repr(value), 120)

@@ -10,18 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mirrormask.geometry import Landing
-from mirrormask.optimizer import checkpoint, finish, preconditions, rewind, timetable
+from mirrormask.optimizer import checkpoint, ending, entry, preconditions, rewind, timetable
 from mirrormask.optimizer.base_step import BaseStep
-from mirrormask.optimizer.cut import is_exact, mask_of, restart_idle, takes_away
-from mirrormask.optimizer.engines import check_engine, refuse_met_in_backward, reshard
+from mirrormask.optimizer.cut import is_exact, mask_of, restart_idle
+from mirrormask.optimizer.engines import refuse_met_in_backward, reshard
 from mirrormask.optimizer.feedback import Feedback, measure
 from mirrormask.optimizer.latent_weight import LatentWeight
 from mirrormask.optimizer.measures import measure_scales, total_size
 from mirrormask.optimizer.places import Places
 from mirrormask.optimizer.randomness import generator_for
 from mirrormask.optimizer.recipe import Recipe
-from mirrormask.optimizer.sharding import check_shards, describe
 from mirrormask.pressure import Clock, PressureState, TrainingSignal
 from mirrormask.ranks import Ranks
 from mirrormask.report import SparsityReport
@@ -38,11 +36,13 @@ class SparseOptimizer(Optimizer):
 
     Notes:
         Gradient clipping sees the gradient of the plain weight. An average of weights (EMA, SWA)
-        taken by other code is dense: cut it again with the masks of :meth:`masks`. Under Adam-like
-        bases each factor's step has the size of the learning rate whatever its gradient, so
-        ``|m| - |w|`` is conserved instead of ``m**2 - w**2``, decay is no longer exactly an L1
-        penalty, and :attr:`budget` only bounds the scale; the target-seeking pressure measures the
-        weights themselves and does not depend on either.
+        taken by other code is dense: cut it again with the masks of :meth:`masks`. Where weights
+        are factors, each factor's step under Adam-like bases has the size of the learning rate
+        whatever its gradient, so ``|m| - |w|`` is conserved instead of ``m**2 - w**2``, decay is no
+        longer exactly an L1 penalty, and :attr:`budget` only bounds the scale; the target-seeking
+        pressure measures the weights themselves and does not depend on either. Mirror geometries
+        move increments that are zero before each step, which excludes bases that read the size or
+        the average of what they move (Adafactor, schedule-free ones).
 
     Args:
         base: The optimizer to wrap; use this one in its place from now on.
@@ -78,26 +78,17 @@ class SparseOptimizer(Optimizer):
         ranks: Ranks | None = None,
     ) -> None:
         self.ranks = ranks or Ranks()
-        with self.ranks.refusing_together():
-            sparsity, steps = preconditions.check_run(sparsity, steps)
-            if seed is not None:
-                preconditions.check_seed(seed)
-            preconditions.check_base(base, targets)
-            check_engine(base, ((target.name, target.parameter) for target in targets))
-            shapes = {
-                target.name: target.layout.shape(target.parameter.shape) for target in targets
-            }
-            recipe.masking.pattern.check(shapes, sparsity)
-            preconditions.check_finite((target.name, target.parameter) for target in targets)
-            check_shards(recipe, base, targets, self.ranks)
-        if self.ranks.size > 1:
-            said = describe(base, model, targets, recipe)
-            said |= {"method": method, "sparsity": sparsity, "steps": steps, "seed": seed}
-            self.ranks.agree(said)
-        if seed is None:
-            seed = int(self.ranks.gather(torch.initial_seed())[0])
-        if not recipe.geometry.keeps_weight_decay:
-            preconditions.warn_of_weight_decay(base.param_groups, targets, method)
+        sparsity, steps, seed = entry.check(
+            base,
+            model,
+            targets,
+            recipe,
+            method=method,
+            sparsity=sparsity,
+            steps=steps,
+            seed=seed,
+            ranks=self.ranks,
+        )
         self.base = base
         self.model = model
         self.recipe = recipe
@@ -113,7 +104,7 @@ class SparseOptimizer(Optimizer):
         self.weights: dict[Tensor, LatentWeight] = {
             t.parameter: LatentWeight(t, recipe.geometry, drawing) for t in targets
         }
-        self._places = Places(model, self.weights.values())
+        self.places = Places(model, self.weights.values())
         self._base_step = BaseStep(base, self.weights, recipe.geometry)
         # Optimizer.__init__ validates groups and installs hooks; the groups are the base's own.
         super().__init__(base.param_groups, base.defaults)
@@ -157,7 +148,7 @@ class SparseOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         refuse_met_in_backward(self.weights.values())
-        if self._places.check():
+        if self.places.check():
             reshard(self.model)
         alpha = self.alpha
         application = self.recipe.pressure.application
@@ -168,13 +159,11 @@ class SparseOptimizer(Optimizer):
         senses = self.recipe.masking.senses(self.steps_done + 1, self.steps)
         penalty = 2.0 * alpha if application == "subgradient" else 0.0
         for weight in self.weights.values():
-            if senses:
-                weight.sense()
-        for weight in self.weights.values():
-            weight.pull_back(penalty, keep_gradient=wanted)
+            weight.pull_back(penalty, keep_gradient=wanted, sense=senses)
         self._base_step.run(alpha if application == "decay" else 0.0)
-        self._land(alpha)
-        self.budget += self._base_step.budget(self._first_group(), alpha)
+        first, length = self.phase()
+        self._base_step.land(application, alpha, done=(self.steps_done + 1 - first) / length)
+        self.budget += self._base_step.budget(self._base_step.first_group(), alpha)
         self.steps_done += 1
         timetable.follow(self)
         return loss
@@ -242,44 +231,7 @@ class SparseOptimizer(Optimizer):
             NonFiniteError: If a weight is NaN or infinite; nothing is cut then.
         """
         preconditions.refuse_finalized(self, "finalize")
-        weights = self.weights.values()
-        # All that may fail comes before the cut, so that finalize can be called again.
-        with self.ranks.refusing_together():
-            if self._places.check():
-                reshard(self.model)
-            for weight in weights:
-                weight.adopt_edits()
-            preconditions.check_finite((weight.name, weight.parameter) for weight in weights)
-            if data is not None:
-                inputs, data = finish.take_first(data)
-        self.ranks.agree({})
-        kept = timetable.last_masks(self)
-        flops: dict[str, int] = {}
-        if data is not None:
-            flops = finish.count_flops(self.model, inputs)
-        elif finish.has_batchnorm(self.model) and takes_away(weights, kept):
-            finish.warn_of_stale_statistics()
-        timetable.cut(self, kept)
-        self.restart_idle()
-        reshard(self.model)
-        self.stored = {}
-        if data is not None and finish.has_batchnorm(self.model):
-            finish.refresh_batchnorm(self.model, data, self.ranks)
-            reshard(self.model)
-        self.finalized = True
-        for weight in weights:
-            for slot in weight.slots.values():
-                self.base.state.pop(slot, None)
-            weight.latents, weight.slots = {}, {}
-        self.state.clear()
-        return finish.count_zeros(
-            self.model,
-            [(weight.names, weight.parameter) for weight in weights],
-            method=self.method,
-            steps=self.steps_done,
-            asked=self.sparsity,
-            flops=flops,
-        )
+        return ending.finalize(self, data)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, in the format of ``torch.optim``."""
@@ -322,33 +274,12 @@ class SparseOptimizer(Optimizer):
         return Clock(
             step=self.steps_done - first,
             steps=length,
-            rate=self._base_step.budget(self._first_group(), 1.0),
+            rate=self._base_step.budget(self._base_step.first_group(), 1.0),
         )
 
     def phase(self) -> tuple[int, int]:
         """Return first step and length of the phase that the next step is in."""
         return self.recipe.masking.phase(min(self.steps_done, self.steps - 1), self.steps)
-
-    def _first_group(self) -> dict[str, Any]:
-        return next(g for g in self.param_groups if any(p in self.weights for p in g["params"]))
-
-    def _land(self, alpha: float) -> None:
-        geometry, application = self.recipe.geometry, self.recipe.pressure.application
-        first, length = self.phase()
-        done = (self.steps_done + 1 - first) / length
-        for group in self.param_groups:
-            spent = self._base_step.budget(group, alpha)
-            own = application == "decay" and not geometry.decays_through_base
-            landing = Landing(
-                rate=float(group["lr"]),
-                alpha=alpha,
-                budget=spent if own else 0.0,
-                decay=self._base_step.budget(group, float(group.get("weight_decay") or 0.0)),
-            )
-            for parameter in group["params"]:
-                if parameter in self.weights:
-                    shrinkage = 2.0 * spent if application == "proximal" else 0.0
-                    self.weights[parameter].land(landing, shrinkage, done)
 
     def restart_idle(self) -> None:
         """Move kept weights off an exact zero."""

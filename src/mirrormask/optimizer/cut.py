@@ -21,21 +21,23 @@ def candidates_of(
 
     All with outputs in dimension 0 and inputs in dimension 1, however they are stored.
     """
-    known = [
-        _present(weight, weight.dense_gradient)
-        for weight in weights
-        if weight.dense_gradient is not None
-    ]
-    squares = [_present(weight, weight.squares) for weight in weights if weight.squares is not None]
     return Candidates(
         magnitudes=[_present(weight, weight.weight().abs()) for weight in weights],
         kept=[weight.layout.outputs_first(mask_of(weight)) for weight in weights],
-        gradients=known if len(known) == len(weights) else None,
-        squares=squares if len(squares) == len(weights) else None,
+        gradients=_all_or_none(weights, [weight.dense_gradient for weight in weights]),
+        squares=_all_or_none(weights, [weight.squares for weight in weights]),
         step=step,
         steps=steps,
         generator=generator_for(seed, step),
     )
+
+
+def _all_or_none(
+    weights: Collection[LatentWeight], parts: Sequence[Tensor | None]
+) -> list[Tensor] | None:
+    pairs = zip(weights, parts, strict=True)
+    known = [_present(weight, part) for weight, part in pairs if part is not None]
+    return known if len(known) == len(weights) else None
 
 
 def _present(weight: LatentWeight, part: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,9 +10,15 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from mirrormask.optimizer.core import SparseOptimizer
+    from mirrormask.optimizer.latent_weight import LatentWeight
 
 SAMPLE = 1 << 16
 """Weights, about, that a measurement looks at: their quantiles are good to a thousandth."""
+
+
+def sampling_stride(weights: Collection[LatentWeight], size: int) -> int:
+    """Return at which distance a sample of about this size takes its weights."""
+    return 1 + sum(weight.parameter.numel() for weight in weights) // size
 
 
 class Feedback:
@@ -68,7 +75,7 @@ def measure(optimizer: SparseOptimizer) -> None:
     if measured is not None:
         optimizer.pressure_state = pressure.react(optimizer.pressure_state, measured, clock)
     geometry, weights = optimizer.recipe.geometry, optimizer.weights.values()
-    stride = 1 + sum(p.numel() for p in optimizer.weights) // SAMPLE
+    stride = sampling_stride(weights, SAMPLE)
     distances = []
     for weight in weights:
         latents = weight.sample(stride)

@@ -36,7 +36,7 @@ def warn_of_stale_statistics() -> None:
         "Weights are cut after the last step and the BatchNorm statistics are those of before: "
         "pass training batches, finalize(data=loader).",
         MirrormaskWarning,
-        stacklevel=4,  # past finalize and its no_grad
+        stacklevel=5,  # past the ending, finalize and its no_grad
     )
 
 

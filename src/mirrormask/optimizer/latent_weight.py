@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
 
-from mirrormask.errors import CheckpointError, LifecycleError, OptimizerError
+from mirrormask.errors import LifecycleError, OptimizerError
 from mirrormask.geometry import Geometry, Landing, Latents
-from mirrormask.layout import Layout
 from mirrormask.masking.score import FORGETTING
-from mirrormask.ranks import Box, is_sharded, local_part, sum_in_shards
+from mirrormask.optimizer.held import Held
+from mirrormask.optimizer.mask import bits_of, clear
+from mirrormask.ranks import local_part
 from mirrormask.selection import Target
 
 
-class LatentWeight:
+class LatentWeight(Held):
     """Keeps the latents of one tensor in step with the plain weight that the model sees.
 
     Latents are float32 where the weight is narrower. A geometry whose latent ``"x"`` is the
@@ -25,11 +25,6 @@ class LatentWeight:
     shape.
 
     Attributes:
-        name: Qualified name of the tensor in the model.
-        names: All its names, where it is tied.
-        parameter: The model's own tensor.
-        box: How it is sharded, or None where it is whole.
-        layout: Where it keeps its outputs.
         latents: What stands for it, by name.
         slots: What the base optimizer is given in its place, by name: the objects that key its
             state, so they live as long as this does.
@@ -38,63 +33,25 @@ class LatentWeight:
     """
 
     def __init__(self, target: Target, geometry: Geometry, generator: Generator) -> None:
-        self.name = target.name
-        self.names = target.names
-        self.parameter = target.parameter
-        self.box = Box.of(self.parameter) if is_sharded(self.parameter) else None
-        # Where shards are, no masking asks for rows.
-        self.layout = target.layout if self.box is None else Layout()
+        super().__init__(target)
         self.squares: Tensor | None = None
-        # One byte a weight, all ones where it is kept and 0 where it is cut: a bitwise and is much
-        # faster than filling by a boolean mask, and unlike a product it clears infinity and NaN.
-        self._kept: Tensor | None = None
+        self._kept: Tensor | None = None  # bits, once there is a mask
         weight = self.local
         self._form = weight.dtype, weight.shape
         dtype = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
-        self.geometry = geometry.fitted(self._root_mean_square())
-        self.latents: Latents = self.geometry.start(weight.to(dtype), generator)
+        self.geometry = geometry
+        self.latents: Latents = geometry.start(weight.to(dtype), generator)
+        if self.box is not None:
+            geometry.settle(self.latents, self.root_mean_square)
         self.dense_gradient: Tensor | None = None
         self.shares_memory = "x" in self.latents and dtype == weight.dtype
         if self.shares_memory:
             weight.copy_(self.latents["x"])
         self._share()
         self.slots: dict[str, Tensor] = {}
-        for name, tensor in self.geometry.moving(self.latents).items():
+        for name, tensor in geometry.moving(self.latents).items():
             self.slots[name] = self._slot_for(name, tensor)
         self._write()
-
-    @property
-    def local(self) -> Tensor:
-        """The weight, or the part of it that is here, in the model's memory."""
-        return self.parameter.detach() if self.box is None else local_part(self.parameter)
-
-    def wrap(self, part: Tensor) -> Tensor:
-        """Return a tensor of the weight's shape, sharded as the weight is, from parts of it."""
-        if self.box is None or tuple(part.shape) != self.box.lengths:
-            return part
-        return self.box.wrap(part)
-
-    def part_of(self, tensor: Tensor) -> Tensor:
-        """Return what is here of a tensor that is sharded as the weight is, or whole."""
-        if is_sharded(tensor):
-            there = Box.of(tensor)
-            if self.box is None or there.placements != self.box.placements:
-                raise CheckpointError(
-                    f"A tensor for {self.name!r} is sharded as {there.placements}, the weight is "
-                    "not: load it with mirrormask.load_checkpoint, which shards anew."
-                )
-            return local_part(tensor)
-        if self.box is None or tuple(tensor.shape) != self.box.shape:
-            return tensor
-        return self.box.cut_out(tensor)
-
-    def lies_as_before(self) -> bool:
-        """Return whether the weight is sharded as it was at the start."""
-        parameter: Tensor = self.parameter
-        if self.box is None or not is_sharded(parameter):
-            return self.box is None and not is_sharded(parameter)
-        same = tuple(parameter.placements) == self.box.placements
-        return same and tuple(self.local.shape) == self.box.lengths
 
     @property
     def cut(self) -> Tensor | None:
@@ -125,12 +82,6 @@ class LatentWeight:
             name: latent.expand(shape).flatten()[chosen] if latent.ndim else latent
             for name, latent in self.latents.items()
         }
-
-    def wrap_sample(self, values: Tensor, stride: int) -> Tensor:
-        """Return numbers on a :meth:`sample` as a tensor of those on all ranks."""
-        if self.box is None:
-            return values
-        return self.box.wrap_some(values, -(-self.parameter.numel() // stride))
 
     def adopt_edits(self) -> None:
         """Take over what was written into the model's weight since the last step.
@@ -170,23 +121,19 @@ class LatentWeight:
         if self.parameter.grad is None:
             self._write()  # no step will
 
-    def sense(self) -> None:
-        """Let the gradient of this step into the running mean of its square."""
-        grad = self.parameter.grad
-        if self.squares is None:
-            self.squares = torch.zeros_like(self.local, dtype=self.dtype)
-        if grad is not None and grad.layout == torch.strided:
-            part = local_part(grad).to(self.dtype)
-            self.squares.mul_(FORGETTING).addcmul_(part, part, value=1.0 - FORGETTING)
-
-    def pull_back(self, penalty: float = 0.0, *, keep_gradient: bool = False) -> None:
+    def pull_back(
+        self, penalty: float = 0.0, *, keep_gradient: bool = False, sense: bool = False
+    ) -> None:
         """Put gradients on the slots; none where the weight has none.
 
         Args:
             penalty: Weight of an L1 term whose subgradient is added.
+            sense: Whether to let the gradient into the running mean of its square.
             keep_gradient: Whether to remember the size of the gradient where weights are cut.
         """
         grad = self.parameter.grad
+        if sense and self.squares is None:
+            self.squares = torch.zeros_like(self.local, dtype=self.dtype)
         if grad is None:
             if keep_gradient:
                 self.dense_gradient = torch.zeros_like(self.local)
@@ -199,10 +146,13 @@ class LatentWeight:
                 f"or leave it out with exclude={self.name!r}."
             )
         grad = local_part(grad)
+        if sense and self.squares is not None:
+            part = grad.to(self.dtype)
+            self.squares.mul_(FORGETTING).addcmul_(part, part, value=1.0 - FORGETTING)
         if keep_gradient:
             self.dense_gradient = grad.abs()
         if self._kept is not None:
-            _clear(grad, self._kept)
+            clear(grad, self._kept)
         if penalty > 0:
             grad.add_(self.local.sign(), alpha=penalty)
         pulled = self.geometry.pull_back(self.latents, grad.to(self.dtype))
@@ -234,7 +184,7 @@ class LatentWeight:
         if not self.geometry.zero_is_fixed and self._kept is not None:
             for latent in self.latents.values():
                 if latent.shape == self._kept.shape:
-                    _clear(latent, self._kept)
+                    clear(latent, self._kept)
         self._write()
         for name, slot in self.slots.items():
             if slot is self.parameter:
@@ -249,7 +199,7 @@ class LatentWeight:
         if before is not None:
             revived = before & ~cut
             self._replace(revived, self._resplit(self.weight()))
-        self._kept = -(~cut).to(torch.int8)
+        self._kept = bits_of(cut)
         self._apply_cut()
         self._write()
 
@@ -282,27 +232,25 @@ class LatentWeight:
     def rebalance(self) -> None:
         """Split the weight anew, as at the start, with the weight itself unchanged."""
         everywhere = torch.ones_like(self.local, dtype=torch.bool)
-        self._replace(everywhere, self.geometry.split(self.weight()))
+        self._replace(everywhere, self.geometry.rebalanced(self.latents, self.weight()))
+        self._apply_cut()
+        self._write()
+
+    def go_back(self, latents: Latents) -> None:
+        """Overwrite latents with earlier ones, under the mask in force, and write the weight."""
+        for name, tensor in latents.items():
+            self.latents[name].copy_(self.part_of(tensor))
         self._apply_cut()
         self._write()
 
     def restore(self, latents: Latents, cut: Tensor | None, squares: Tensor | None) -> None:
-        """Overwrite latents, mask and what was sensed with those of a checkpoint; write all."""
-        for name, tensor in latents.items():
-            self.latents[name].copy_(self.part_of(tensor))
+        """Take over latents, mask and what was sensed from a checkpoint, and write the weight."""
         cut = None if cut is None else self.part_of(cut)
-        self._kept = None if cut is None else -(~cut).to(self.device, torch.int8)
+        self._kept = None if cut is None else bits_of(cut.to(self.device))
         self.squares = None
         if squares is not None:
             self.squares = self.part_of(squares).to(self.device, self.dtype, copy=True)
-        self._apply_cut()
-        self._write()
-
-    def _root_mean_square(self) -> float:
-        squares = sum_in_shards(
-            [self.parameter], lambda t: local_part(t).detach().to(torch.float32).square().sum()
-        )
-        return math.sqrt(float(squares[0]) / max(1, self.parameter.numel()))
+        self.go_back(latents)
 
     def _resplit(self, x: Tensor) -> Latents:
         return self.geometry.resplit(self.latents, x)
@@ -349,11 +297,3 @@ def _same(used_up: Tensor, other: Tensor) -> bool:
         return True
     ends = torch.stack(torch.aminmax(used_up.sub_(other)))
     return torch.equal(ends, torch.zeros_like(ends))
-
-
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def _clear(tensor: Tensor, kept: Tensor) -> None:
-    """Put +0 in place where the bits of the mask are 0, whatever was there."""
-    tensor.detach().view(_BITS[tensor.element_size()]).bitwise_and_(kept)

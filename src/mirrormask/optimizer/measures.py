@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mirrormask.optimizer.feedback import SAMPLE
+from mirrormask.optimizer.feedback import SAMPLE, sampling_stride
 from mirrormask.ranks import is_sharded, local_part, sum_in_shards
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def total_size(tensors: Sequence[Tensor]) -> Tensor:
 def measure_scales(optimizer: SparseOptimizer) -> dict[str, float]:
     """Return the scale of each targeted tensor, from a sample where it is sharded."""
     geometry, weights = optimizer.recipe.geometry, list(optimizer.weights.values())
-    stride = 1 + sum(weight.parameter.numel() for weight in weights) // SAMPLE
+    stride = sampling_stride(weights, SAMPLE)
     sharded = [weight for weight in weights if is_sharded(weight.parameter)]
     here = {
         weight.name: {name: part.cpu() for name, part in weight.sample(stride).items()}

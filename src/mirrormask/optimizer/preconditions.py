@@ -18,6 +18,7 @@ from mirrormask.errors import (
     NonFiniteError,
     OptimizerError,
 )
+from mirrormask.geometry import Geometry
 from mirrormask.ranks import local_part
 from mirrormask.selection import Target
 
@@ -68,6 +69,23 @@ def check_base(base: object, targets: Sequence[Target]) -> None:
         )
 
 
+def check_base_can_move(base: Optimizer, geometry: Geometry) -> None:
+    """Refuse an optimizer that reads what it moves, where that is zero before each step."""
+    if not geometry.moves_increments:
+        return
+    reads = None
+    if isinstance(base, torch.optim.Adafactor):
+        reads = "goes by the size"
+    elif any("train_mode" in group for group in base.param_groups):
+        reads = "keeps an average"  # schedule-free ones
+    if reads is not None:
+        raise OptimizerError(
+            f"{type(base).__name__} {reads} of what it moves, and {type(geometry).__name__} gives "
+            "it increments that start at zero: use method='pilot-factors', or SGD, Adam, AdamW, "
+            "RMSprop."
+        )
+
+
 @torch.no_grad()
 def check_finite(tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Refuse NaN and infinity; asks the device once a tensor, so never call it in a step.
@@ -98,7 +116,7 @@ def warn_of_weight_decay(
             f"{method!r} makes sparse, where it would be a second L1 penalty; other parameters "
             "keep it.",
             MirrormaskWarning,
-            stacklevel=4,
+            stacklevel=5,  # past entry, the optimizer and sparsify
         )
 
 

@@ -33,4 +33,4 @@ def go_back(
         tensor.detach().copy_(stored[name])
     for weight in weights:
         latents = {name: stored[f"{weight.name}:{name}"] for name in weight.latents}
-        weight.restore(latents, weight.cut, weight.squares)
+        weight.go_back(latents)

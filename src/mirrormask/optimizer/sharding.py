@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mirrormask.errors import RankError
-from mirrormask.geometry import Mirror
 from mirrormask.masking import Masking, StaticRandom, Unstructured
 from mirrormask.masking.regrowth import Regrowth
 from mirrormask.pressure import Pressure, SeekTarget, SparsityController
@@ -60,11 +59,8 @@ def check_shards(recipe: Recipe, base: Optimizer, targets: Sequence[Target], ran
 
 def _reason(recipe: Recipe, base: Optimizer) -> str | None:
     geometry, masking, pressure = recipe.geometry, recipe.masking, recipe.pressure
-    name = type(geometry).__name__
     if not geometry.separable:
-        return f"The geometry {name} starts or moves weights by what others of their tensor do"
-    if isinstance(geometry, Mirror) and geometry.noise != "ignore":
-        return f"{name}(noise={geometry.noise!r}) averages over whole tensors"
+        return f"The geometry {geometry} starts or moves weights by what others of their tensor do"
     if type(masking.pattern) is not Unstructured:
         return f"The pattern {masking.pattern} chooses groups of weights, which shards may cut"
     if type(masking).choose not in (Masking.choose, StaticRandom.choose, Regrowth.choose):

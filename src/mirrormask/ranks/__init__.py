@@ -4,6 +4,7 @@ from mirrormask.ranks.agreement import Ranks as Ranks
 from mirrormask.ranks.box import Box as Box
 from mirrormask.ranks.box import is_sharded as is_sharded
 from mirrormask.ranks.box import local_part as local_part
+from mirrormask.ranks.checksum import SAME_SIZE as SAME_SIZE
 from mirrormask.ranks.checksum import bits_sum as bits_sum
 from mirrormask.ranks.checksum import checksum as checksum
 from mirrormask.ranks.draw import draw as draw

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mirrormask.errors import RankError
+from mirrormask.names import shorten
 
 REFUSED = "refused"
 
@@ -89,8 +90,9 @@ class Ranks:
                 if answer.get(key) != here:
                     one, two = _first_difference(here, answer.get(key))
                     raise RankError(
-                        f"Ranks differ in {key}: rank 0 has {_short(one)}, rank {rank} has "
-                        f"{_short(two)}: start every rank with the same model, method and numbers."
+                        f"Ranks differ in {key}: rank 0 has {shorten(str(one))}, rank {rank} has "
+                        f"{shorten(str(two))}: start every rank with the same model, method and "
+                        "numbers."
                     )
 
     @contextmanager
@@ -139,8 +141,3 @@ def _first_difference(one: Any, two: Any) -> tuple[Any, Any]:
                 return a, b
         return f"{len(one)} of them", f"{len(two)}"
     return one, two
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 200 else text[:197] + "..."

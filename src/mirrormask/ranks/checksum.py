@@ -59,7 +59,8 @@ def _shifted(z: Tensor, places: int) -> Tensor:
     return (z >> places) & ((1 << (64 - places)) - 1)
 
 
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+SAME_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Integers in which the bits of a number can be seen, by bytes of the number."""
 
 
 @torch.no_grad()
@@ -72,7 +73,7 @@ def bits_sum(tensors: Sequence[Tensor]) -> int:
     """
     total = 0
     for number, tensor in enumerate(tensors):
-        bits = tensor.detach().contiguous().view(_INTEGERS[tensor.element_size()]).flatten()
+        bits = tensor.detach().contiguous().view(SAME_SIZE[tensor.element_size()]).flatten()
         for begin in range(0, bits.numel(), _BLOCK):
             block = bits[begin : begin + _BLOCK].to(torch.int64)
             odd = torch.arange(begin, begin + len(block), device=block.device) * 2 + 1

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -162,9 +162,24 @@ def recipe_of(cell: Cell, knobs: Mapping[str, float]) -> Recipe | None:
     return find_method(cell.method).with_knobs(dict(cell.fixed) | dict(knobs))
 
 
-def _describe(recipe: Recipe | None) -> str:
-    # A function inside a recipe shows where it lies in memory, which says nothing.
-    text = re.sub(r" at 0x[0-9a-f]+", "", repr(recipe))
-    # Options that came later are named only where they differ from their defaults, so that studies
-    # of earlier versions can go on.
-    return text.replace(", score='magnitude', floor=0.0", "")
+def _describe(part: object) -> Any:
+    """Return what decides a recipe as plain values, without options at their defaults.
+
+    So a later version may have more of them, and studies of earlier versions go on.
+    """
+    if isinstance(part, tuple | list):
+        return [_describe(value) for value in part]
+    if isinstance(part, type) or not is_dataclass(part):
+        # A function inside a recipe shows where it lies in memory, which says nothing.
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(part))
+    told = {field.name: getattr(part, field.name) for field in fields(part)}
+    changed = {
+        field.name: _describe(told[field.name])
+        for field in fields(part)
+        if told[field.name] != _default(field)
+    }
+    return {"kind": type(part).__name__} | changed
+
+
+def _default(field: Field[Any]) -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()

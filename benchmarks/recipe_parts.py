@@ -40,6 +40,7 @@ DEFAULT = method("pilot").recipe
 
 PARTS: dict[str, mm.Recipe] = {
     "default": DEFAULT,
+    "a quarter of the pressure": method("pilot").with_knobs({"push": 0.25}),
     "cut by magnitude": replace(DEFAULT, masking=replace(DEFAULT.masking, score="magnitude")),
     "cut at once": replace(DEFAULT, masking=ProjectAndFreeze(at=0.6, score="saliency", floor=0.1)),
     "no pressure": replace(DEFAULT, pressure=NoPressure()),
@@ -61,6 +62,7 @@ class Setting:
     batch_size: int
     lr: float = 0.1
     base: str = "sgd"
+    weight_decay: float = 5e-4
 
 
 PROBLEMS = {
@@ -82,11 +84,12 @@ def train(setting: Setting, recipe: mm.Recipe, sparsity: float, seed: int) -> di
     torch.manual_seed(seed)
     model = build_for(setting.model, data)
     batches = Batches(*data.train, batch_size=setting.batch_size, seed=seed)
+    decay = setting.weight_decay
     base: torch.optim.Optimizer
     if setting.base == "adamw":
-        base = torch.optim.AdamW(model.parameters(), lr=setting.lr, weight_decay=0.01)
+        base = torch.optim.AdamW(model.parameters(), lr=setting.lr, weight_decay=decay)
     else:
-        base = torch.optim.SGD(model.parameters(), lr=setting.lr, momentum=0.9, weight_decay=5e-4)
+        base = torch.optim.SGD(model.parameters(), lr=setting.lr, momentum=0.9, weight_decay=decay)
     optimizer = mm.sparsify(
         base,
         model,
@@ -124,14 +127,18 @@ def go_through(
 
 
 def parts() -> None:
-    """Change one part at a time."""
+    """Change one part at a time.
+
+    Without weight decay, which not every geometry keeps.
+    """
     cases: list[tuple[dict[str, Any], Callable[[], dict[str, Any]]]] = []
     for problem in ("mnist1d-cnn", "fashion-mlp"):
         for seed in SEEDS:
             for sparsity in LEVELS:
                 for part, recipe in PARTS.items():
                     key = {"problem": problem, "sparsity": sparsity, "part": part, "seed": seed}
-                    cases.append((key, _run(PROBLEMS[problem], recipe, sparsity, seed)))
+                    setting = replace(PROBLEMS[problem], weight_decay=0.0)
+                    cases.append((key, _run(setting, recipe, sparsity, seed)))
     rows = go_through("parts", cases)
     for problem in ("mnist1d-cnn", "fashion-mlp"):
         for part in PARTS:
@@ -151,7 +158,7 @@ def robustness() -> None:
     cases: list[tuple[dict[str, Any], Callable[[], dict[str, Any]]]] = []
     for problem in ("mnist1d-cnn", "fashion-mlp"):
         usual = replace(PROBLEMS[problem], lr=0.05)
-        adam = replace(usual, base="adamw", lr=0.003)
+        adam = replace(usual, base="adamw", lr=0.003, weight_decay=0.01)
         settings = {
             "as it is": usual,
             "rate x 3": replace(usual, lr=usual.lr * 3),

@@ -51,11 +51,12 @@ RECIPES: dict[str, mm.Recipe | None] = {
     "plain again": None,
     "mirror": mm.Recipe(geometry=Mirror(), pressure=Constant(strength=1e-5), masking=AtEnd()),
     "factors": mm.Recipe(geometry=Factors(), pressure=Constant(strength=1e-5), masking=AtEnd()),
-    # As the methods ``pilot-mirror``, ``pilot-factors`` and ``pilot`` press, in the first half.
+    # As the methods ``pilot-mirror``, ``pilot-factors`` and ``pilot`` press, in the first half, the
+    # last of them with the squared gradients that its cuts go by.
     "mirror, proximal": mm.Recipe(geometry=Mirror(), pressure=PROXIMAL, masking=AtEnd()),
     "factors, proximal": mm.Recipe(geometry=Factors(), pressure=PROXIMAL, masking=AtEnd()),
-    "scaled mirror, proximal": mm.Recipe(
-        geometry=ScaledMirror(), pressure=PROXIMAL, masking=AtEnd()
+    "pilot, pressing": mm.Recipe(
+        geometry=ScaledMirror(), pressure=PROXIMAL, masking=AtEnd(score="saliency")
     ),
 }
 BASES: dict[str, Callable[[nn.Module], Optimizer]] = {

@@ -1,4 +1,4 @@
-"""Sparse neural networks by implicit regularisation, ``x = m * w``.
+"""Sparse neural networks by implicit regularisation.
 
 Example:
     >>> import torch, mirrormask

@@ -1,4 +1,4 @@
-"""PILoT: implicit sparsification by m*w factors, or by the mirror flow that they follow."""
+"""PILoT: implicit sparsification by a mirror flow, or by the m*w factors that follow it."""
 
 from __future__ import annotations
 

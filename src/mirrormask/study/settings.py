@@ -26,7 +26,7 @@ class TrainSettings:
         epochs: Passes over the training images, for each of the two.
         lr: Peak learning rate of both.
         momentum: Of SGD.
-        weight_decay: L2 of SGD, on the dense twin and on what stays dense.
+        weight_decay: L2 of SGD, also on sparse weights where the method keeps it, as pilot does.
         batch_size: Images in a step.
         validation: Share of the training images held out.
         seed: Of the initial weights and of the order of the images.

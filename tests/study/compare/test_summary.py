@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mirrormask.study.compare.figures import highlighted, pareto, spread
+from mirrormask.study.compare.figures import highlighted, limits, pareto, spread
 from mirrormask.study.compare.page import verdict, write_page
 from mirrormask.study.compare.records import Records
 from mirrormask.study.compare.settings_file import from_mapping
@@ -171,6 +171,15 @@ def test_colours_go_to_reference_and_leaders(summary: Summary) -> None:
     shown = highlighted(summary.problems[0], "pilot")
     assert list(shown) == ["pilot", "gmp"]
     assert len(set(shown.values())) == 2
+
+
+def test_the_best_line_never_leaves_the_picture() -> None:
+    steep = (*several("pilot", 0.9, [0.9, 0.9]), *several("pilot", 0.99, [0.3, 0.3]))
+    rest = (*several("gmp", 0.9, [0.8, 0.8]), *several("gmp", 0.99, [0.1, 0.1]))
+    low, high = limits(summarise(records(*steep, *rest)).problems[0])
+    assert low < 30
+    assert high > 90
+    assert low > 10, "the worst may leave it"
 
 
 def test_labels_are_moved_apart_no_more_than_needed() -> None:

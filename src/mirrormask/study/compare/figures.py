@@ -24,7 +24,7 @@ def overview(problem: ProblemSummary, reference: str) -> str:
         figure = Figure(figsize=(9.4, 4.6), layout="constrained")
         axes = figure.subplots()
     shown = highlighted(problem, reference)
-    low, high = _limits(problem)
+    low, high = limits(problem)
     for method in problem.methods:
         if method not in shown:
             _line(axes, problem.curve(method), _FAINT, width=1.0)
@@ -63,7 +63,7 @@ def multiples(problem: ProblemSummary, reference: str) -> str:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 0.4 + 1.75 * rows), layout="constrained")
         panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
-    low, high = _limits(problem)
+    low, high = limits(problem)
     flat = [axes for row in panels for axes in row]
     for axes, method in zip(flat, methods, strict=False):
         for other in methods:
@@ -137,7 +137,7 @@ def highlighted(problem: ProblemSummary, reference: str, most: int = 6) -> dict[
     Those that end far below the others get none.
     """
     leaders = [winner.name for winner in problem.winners.values()]
-    low, _ = _limits(problem)
+    low, _ = limits(problem)
     means = {
         method: sum(_percent(entry) for entry in problem.curve(method))
         for method in problem.methods
@@ -233,8 +233,11 @@ def _axes(axes: Axes, problem: ProblemSummary, low: float, high: float) -> None:
     axes.set_ylim(low, high)
 
 
-def _limits(problem: ProblemSummary) -> tuple[float, float]:
-    """Return an axis that shows the better half of the methods; lines may leave it downwards."""
+def limits(problem: ProblemSummary) -> tuple[float, float]:
+    """Return an axis with the better half of the methods, and the best one whole.
+
+    Other lines may leave it downwards.
+    """
     values = [_percent(e) for e in problem.entries.values() if e.accuracy]
     dense = problem.dense.accuracy if problem.dense else None
     top = max([*values, 100 * dense.mean if dense else 0.0])
@@ -244,5 +247,5 @@ def _limits(problem: ProblemSummary) -> tuple[float, float]:
         if sparsity == problem.sparsities[-1] and e.accuracy
     ]
     middle = median(hardest) if hardest else top
-    low = min(max(middle - 2.0, top - 30.0), top - 5.0)
+    low = min(max(middle - 2.0, top - 30.0), top - 5.0, max(hardest, default=top) - 2.0)
     return low, top + 0.06 * (top - low)

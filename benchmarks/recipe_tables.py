@@ -1,0 +1,109 @@
+"""Print the tables of docs/recipe.md from the raw runs.
+
+python benchmarks/recipe_tables.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from scipy import stats
+
+HERE = Path(__file__).parent
+LEVELS = (0.9, 0.95, 0.98, 0.99)
+PROBLEMS = {
+    "mnist1d": "1-D CNN, MNIST-1D",
+    "fashion-mlp": "MLP, Fashion-MNIST",
+    "fashion-cnn": "small CNN, Fashion-MNIST",
+}
+FORMER = "pilot-factors"
+RIVAL_NOTE = "best rival that is not PILoT"
+
+
+def row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def comparison() -> list[str]:
+    """Return the table of accuracies, rivals and paired differences."""
+    lines = [row(["", "dense", "90 %", "95 %", "98 %", "99 %"]), "|---|---|---|---|---|---|"]
+    for name, label in PROBLEMS.items():
+        runs = json.loads((HERE / "compare" / "recipe" / name / "runs.json").read_text())["runs"]
+        found: dict[tuple[str, float], dict[int, float]] = defaultdict(dict)
+        for run in runs:
+            if run["phase"] == "final":
+                found[run["method"], run["sparsity"]][run["seed"]] = 100 * run["accuracy"]
+        dense = mean(found["dense", 0.0].values())
+        ours = [f"{label}: `pilot`", f"{dense:.1f}"]
+        theirs, apart = [RIVAL_NOTE, ""], ["difference", ""]
+        former = [f"`{FORMER}`, the former default", ""]
+        for level in LEVELS:
+            mine = found["pilot", level]
+            rivals = [m for m, s in found if s == level and not m.startswith("pilot")]
+            best = max(rivals, key=lambda m: mean(found[m, level].values()))
+            ours.append(f"**{mean(mine.values()):.1f}**")
+            theirs.append(f"{mean(found[best, level].values()):.1f} `{best}`")
+            middle, half = interval([mine[seed] - found[best, level][seed] for seed in mine])
+            apart.append(f"{middle:+.1f} ± {half:.1f}")
+            if (FORMER, level) in found:
+                former.append(f"{mean(found[FORMER, level].values()):.1f}")
+        lines += [row(ours), row(theirs), row(apart)]
+        if len(former) > 2:
+            lines.append(row(former))
+    return lines
+
+
+def interval(differences: list[float]) -> tuple[float, float]:
+    """Return mean and half width of a 95 % t-interval."""
+    quantile = float(stats.t.ppf(0.975, len(differences) - 1))
+    return mean(differences), quantile * stdev(differences) / len(differences) ** 0.5
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    path = HERE / "results" / f"recipe_{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def parts(problem: str) -> list[str]:
+    """Return the table of the recipe with one part changed, on one problem."""
+    found: dict[tuple[str, float], list[float]] = defaultdict(list)
+    for run in read("parts"):
+        if run["problem"] == problem:
+            found[run["part"], run["sparsity"]].append(100 * run["accuracy"])
+    names = dict.fromkeys(part for part, _ in found)
+    lines = [row(["", "90 %", "95 %", "98 %", "99 %"]), "|---|---|---|---|---|"]
+    lines += [
+        row([part, *(f"{mean(found[part, level]):.1f}" for level in LEVELS)]) for part in names
+    ]
+    return lines
+
+
+def robustness() -> list[str]:
+    """Return the table of changed settings, gradual magnitude pruning in brackets."""
+    found = {
+        (run["problem"], run["change"], run["part"]): 100 * run["accuracy"]
+        for run in read("robustness")
+    }
+    problems = list(dict.fromkeys(problem for problem, _, _ in found))
+    lines = [row(["", "1-D CNN, MNIST-1D", "MLP, Fashion-MNIST (10k)"]), "|---|---|---|"]
+    for change in dict.fromkeys(change for _, change, _ in found):
+        cells = [
+            f"{found[problem, change, 'default']:.1f} "
+            f"({found[problem, change, 'gradual magnitude pruning']:.1f})"
+            for problem in problems
+        ]
+        lines.append(row([change, *cells]))
+    return lines
+
+
+def tables() -> list[list[str]]:
+    """Return all tables of the page."""
+    return [comparison(), parts("mnist1d-cnn"), parts("fashion-mlp"), robustness()]
+
+
+if __name__ == "__main__":
+    print("\n\n".join("\n".join(lines) for lines in tables()))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirrormask.deploy.arguments import path_of
+from mirrormask.files.paths import path_of
 from mirrormask.deploy.extras import optional
 from mirrormask.deploy.rivals import Kind
 from mirrormask.deploy.timing import Ratio

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from mirrormask.deploy.container import NewPart
+from mirrormask.files.container import NewPart
 from mirrormask.deploy.dtypes import (
     TORCH_BY_NAME,
     Words,
@@ -16,7 +16,7 @@ from mirrormask.deploy.dtypes import (
     word_bytes,
     words_of,
 )
-from mirrormask.deploy.index_coding import (
+from mirrormask.files.index_coding import (
     IndexChoice,
     Positions,
     encode_positions,

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mirrormask.deploy.arguments import module_of, path_of
+from mirrormask.deploy.arguments import module_of
+from mirrormask.files.paths import path_of
 from mirrormask.deploy.csr import CsrModule
 from mirrormask.deploy.example_inputs import Inputs, arguments_of
 from mirrormask.deploy.extras import optional

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mirrormask.deploy.container import ContainerReader
+from mirrormask.files.container import ContainerReader
 from mirrormask.deploy.decode import check_tensor, decode_dense
 from mirrormask.deploy.manifest import Entry, Table
 from mirrormask.deploy.state_dicts import identity_of

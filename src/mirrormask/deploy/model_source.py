@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mirrormask.deploy.container import ContainerReader
+from mirrormask.files.container import ContainerReader
 from mirrormask.deploy.manifest import MANIFEST_KEY
 from mirrormask.deploy.pack import load
 from mirrormask.deploy.unpacked import read_plain

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mirrormask.deploy.arguments import module_of
-from mirrormask.deploy.container import ContainerReader, NewPart, write_container
+from mirrormask.files.container import ContainerReader, NewPart, write_container
 from mirrormask.deploy.decode import check_tensor, decode_dense
 from mirrormask.deploy.encode import encode_tensor
 from mirrormask.deploy.file_report import FileReport, report_of_table

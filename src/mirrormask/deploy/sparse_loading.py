@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mirrormask.deploy.arguments import module_of
-from mirrormask.deploy.container import ContainerReader
+from mirrormask.files.container import ContainerReader
 from mirrormask.deploy.csr import CSR_DTYPES, CsrModule
 from mirrormask.deploy.decode import check_tensor, decode_csr, decode_dense
 from mirrormask.deploy.manifest import Entry, Table, read_manifest

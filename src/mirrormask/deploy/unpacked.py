@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mirrormask.deploy.container import ContainerReader, NewPart, write_container
+from mirrormask.files.container import ContainerReader, NewPart, write_container
 from mirrormask.deploy.dtypes import dtype_name, stored_as, torch_from_safetensors, words_of
 from mirrormask.deploy.manifest import MANIFEST_KEY
 from mirrormask.errors import ArgumentError, CheckpointError

@@ -20,12 +20,19 @@ from pathlib import Path
 SOURCE = Path(__file__).parent / "source"
 LIBRARY = Path(__file__).parent / "libmirrormask.so"
 # Contraction is what makes multiply-adds of a * b + c; nothing else is allowed to change results.
-_FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-ffp-contract=fast", "-fvisibility=default", "-Wall")
+_FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-ffp-contract=fast", "-fvisibility=default", "-fno-math-errno", "-Wall")
 # Each variant of the inner loops, and the flags that it is compiled with.
 _X86 = {
     "portable": (),
     "avx2": ("-mavx2", "-mfma"),
     "avx512": ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"),
+}
+# The files that are compiled once for each variant, and what their variants' names begin with.
+_VARIED = {
+    "panel": "mm_variant",
+    "planes": "mm_planes",
+    "images": "mm_images",
+    "lanes": "mm_lanes",
 }
 
 
@@ -60,7 +67,7 @@ def build(target: Path = LIBRARY, *, main: Path | None = None, flags: Sequence[s
     if sys.platform not in ("linux", "darwin"):
         raise BuildError(f"the kernels are written for GCC and Clang, not for {sys.platform}")
     command = [*compiler(), *_FLAGS, *flags]
-    kind = ["-shared"] if main is None else ["-lm"]
+    kind = ["-shared", "-lm"] if main is None else ["-lm"]
     with tempfile.TemporaryDirectory() as folder:
         objects = []
         for name, path, own in _parts(main):
@@ -87,11 +94,12 @@ def _parts(main: Path | None) -> Iterator[tuple[str, Path, list[str]]]:
     variants = _X86 if x86 else {"portable": ()}
     common = [f"-I{SOURCE}", *(["-DMM_X86"] if x86 else [])]
     for path in [*sorted(SOURCE.glob("*.c")), *([main] if main else [])]:
-        if path.stem != "panel":
+        prefix = _VARIED.get(path.stem)
+        if prefix is None:
             yield path.stem, path, common
             continue
         for name, own in variants.items():
-            yield f"panel_{name}", path, [*common, *own, f"-DMM_NAME=mm_variant_{name}"]
+            yield f"{path.stem}_{name}", path, [*common, *own, f"-DMM_NAME={prefix}_{name}"]
 
 
 def _run(job: Sequence[str]) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels.build import LIBRARY
-from mirrormask.kernels.structures import VARIANTS, Conv, Rows
+from mirrormask.kernels.structures import VARIANTS, Conv, ProgramData, Rows
 
 ENVIRONMENT = "MIRRORMASK_KERNELS"
-_ABI = 2
+_ABI = 3
 _NO_MEMORY = 1
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_abi": (c_int, ()),
@@ -36,6 +36,9 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_conv_plan": (c_int, (POINTER(Conv),)),
     "mm_conv_offsets": (c_int, (POINTER(Conv), c_void_p, c_int64, c_void_p)),
     "mm_conv2d": (c_int, (POINTER(Conv), POINTER(Rows), c_void_p, c_void_p, c_int)),
+    "mm_program_open": (c_int, (POINTER(ProgramData), POINTER(c_void_p))),
+    "mm_program_close": (None, (c_void_p,)),
+    "mm_program_run": (c_int, (c_void_p, c_void_p, c_int64, c_int, c_void_p)),
     "mm_peak": (c_double, (c_int, c_int64)),
 }
 
@@ -65,6 +68,7 @@ class Library:
         # Bound once: attribute look-ups would be a good part of a call of ten microseconds.
         self._linear = self._functions.mm_linear
         self._conv2d = self._functions.mm_conv2d
+        self._run_program = self._functions.mm_program_run
 
     def rows(
         self,
@@ -161,6 +165,46 @@ class Library:
     ) -> bool:
         """Tell whether index arrays describe a matrix, so that no read goes astray."""
         return not self._functions.mm_check_rows(starts, columns, rows, nonzeros, width)
+
+    def open_program(self, data: ProgramData) -> int:
+        """Check a program and return its handle, which :meth:`close_program` takes back.
+
+        Raises:
+            MemoryError: There is no memory.
+            ArgumentError: A step would leave its memory, or has sizes that cannot be.
+        """
+        handle = c_void_p()
+        data.variant = VARIANTS.index(self.variant)
+        code = self._functions.mm_program_open(byref(data), byref(handle))
+        if code:
+            _fail(code, "the program")
+        assert handle.value is not None
+        return handle.value
+
+    def close_program(self, handle: int) -> None:
+        """Free what :meth:`open_program` made; its arrays are the caller's."""
+        self._functions.mm_program_close(handle)
+
+    def run_program(
+        self,
+        handle: int,
+        ports: ctypes.Array[c_void_p],
+        *,
+        parts: int,
+        threads: int,
+        seconds: int | None = None,
+    ) -> None:
+        """Run so many parts of a batch; ``ports`` are addresses of the inputs, then the outputs.
+
+        With ``seconds``, the address of a double for each step, the steps are timed.
+
+        Raises:
+            MemoryError: There is no scratch memory.
+            ArgumentError: A number is impossible.
+        """
+        code = self._run_program(handle, ports, parts, threads, seconds)
+        if code:
+            _fail(code, "the program")
 
     def peak(self, variant: str, rounds: int) -> float:
         """Run multiply-adds in registers and return how many operations that were."""

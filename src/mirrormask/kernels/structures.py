@@ -62,3 +62,22 @@ class Conv(ctypes.Structure):
         ("in_place", ctypes.c_int32),
         ("reserved", ctypes.c_int32),
     )
+
+
+class ProgramData(ctypes.Structure):
+    """A whole network as steps: addresses of its arrays, which the caller keeps alive."""
+
+    _fields_ = (
+        ("step_count", ctypes.c_int64),
+        ("constant_count", ctypes.c_int64),
+        ("index_count", ctypes.c_int64),
+        ("arena", ctypes.c_int64),
+        ("input_count", ctypes.c_int64),
+        ("output_count", ctypes.c_int64),
+        ("steps", ctypes.c_void_p),
+        ("constants", ctypes.c_void_p),
+        ("indices", ctypes.c_void_p),
+        ("port_floats", ctypes.c_void_p),
+        ("variant", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    )

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define MM_ABI 2
+#define MM_ABI 3
 
 enum { MM_OK = 0, MM_NO_MEMORY = 1, MM_BAD_ARGUMENT = 2 };
 enum { MM_PORTABLE = 0, MM_AVX2 = 1, MM_AVX512 = 2, MM_VARIANTS = 3 };
@@ -92,6 +92,28 @@ int mm_conv_offsets(const struct mm_conv *c, const int32_t *columns, int64_t non
 /* y [images, rows, out_height, out_width] = convolution of x [images, channels, height, width]. */
 int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y,
               int threads);
+
+/* A whole network as steps over an arena; see steps.h. All arrays must outlive the program. */
+struct mm_program_data {
+    int64_t step_count, constant_count, index_count;
+    int64_t arena; /* floats */
+    int64_t input_count, output_count;
+    const int64_t *steps;        /* step_count * 40 */
+    const float *constants;      /* constant_count: values, biases, weights of norms */
+    const int32_t *indices;      /* index_count: row starts, columns in floats, masks */
+    const int64_t *port_floats;  /* of each input, then of each output, for one part of a batch */
+    int32_t variant, reserved;
+};
+struct mm_program;
+
+/* Check every step, and make a program that can be run; refuses whatever would leave its memory. */
+int mm_program_open(const struct mm_program_data *data, struct mm_program **program);
+void mm_program_close(struct mm_program *program);
+/* Run `parts` parts of a batch, which follow each other in every input and output: ports holds the
+ * addresses of the inputs, then of the outputs. May be called from several threads at once. With
+ * `seconds`, an array of step_count, each step's time is added to it, on one thread. */
+int mm_program_run(const struct mm_program *program, float *const *ports, int64_t parts, int threads,
+                   double *seconds);
 
 /* Fused multiply-adds in registers only, for the roofline: returns operations (2 per lane). */
 double mm_peak(int variant, int64_t rounds);

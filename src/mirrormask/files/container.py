@@ -22,8 +22,8 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
-from mirrormask.deploy.arguments import path_of
-from mirrormask.deploy.dtypes import SAFETENSORS_BYTES, numel
+from mirrormask.files.paths import path_of
+from mirrormask.files.elements import SAFETENSORS_BYTES, numel
 from mirrormask.errors import CheckpointError, DataError, OutputError
 
 Bytes = npt.NDArray[np.uint8]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mirrormask.deploy.index_coding import (
+from mirrormask.files.index_coding import (
     MAX_RICE_BITS,
     decode_positions,
     encode_positions,

@@ -104,18 +104,17 @@ class Program:
         )
 
     def profile(self, *inputs: npt.ArrayLike, repeats: int = 20) -> list[tuple[str, float]]:
-        """Return each step's label and its mean seconds for one part, on one thread."""
+        """Return each step's label and its median seconds for one part, on one thread."""
         arrays = [array[: self.description.part] for array in self._checked(inputs)]
         made = [np.empty(port.shape, dtype=np.float32) for port in self.outputs]
-        seconds = np.zeros(len(self.description.labels), dtype=np.float64)
+        labels = self.description.labels
+        seconds = np.zeros((repeats, len(labels)), dtype=np.float64)
         ports = self._ports(*[array.ctypes.data for array in (*arrays, *made)])
-        for repeat in range(repeats + 1):
-            if repeat == 1:
-                seconds[:] = 0
+        for row in seconds:
             self._library.run_program(
-                self._handle, ports, parts=1, threads=1, seconds=seconds.ctypes.data
+                self._handle, ports, parts=1, threads=1, seconds=row.ctypes.data
             )
-        return list(zip(self.description.labels, (seconds / repeats).tolist(), strict=True))
+        return list(zip(labels, np.median(seconds, axis=0).tolist(), strict=True))
 
     def _with_ports(self, arrays: list[Floats]) -> zip[tuple[Floats, Port]]:
         return zip(arrays, self.outputs, strict=True)

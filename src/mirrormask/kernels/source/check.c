@@ -172,7 +172,7 @@ static void check_pool(struct check *c, const struct mm_pool_step *s)
     }
     int64_t in = last(s->channels, s->in_plane), image = last(s->images, s->out_image);
     in += last(s->images, s->in_image) + last(s->size[0], s->in_row) + s->size[1] - 1;
-    covers(c, s->in, 0, in, 0);
+    covers(c, s->in, 0, in + MM_OVERREAD, 0);
     image += last(s->out_size[0], s->out_row) + s->out_size[1] - 1;
     demand(c, image < s->out_plane && pixels <= s->out_plane && s->images <= s->out_plane);
     if (!c->wrong)

@@ -1,7 +1,7 @@
 /* Copies between layouts, and pooling; compiled once for each instruction set. */
 #include "steps.h"
 
-#include <string.h>
+#include "vectors.h"
 
 #define RESTRICT __restrict__
 
@@ -55,31 +55,70 @@ static void copy(const struct mm_copy_step *s, const float *in, float *out)
             }
 }
 
-/* Outputs [*low, *high) along an axis for which input out * stride + shift exists. */
-static void reach(int64_t shift, int64_t stride, int64_t size, int64_t outputs, int64_t *low,
-                  int64_t *high)
+/* Outputs [*low, *high) along an axis whose windows lie within the image. */
+static void inside(const struct mm_pool_step *s, int axis, int64_t *low, int64_t *high)
 {
-    *low = shift < 0 ? (-shift + stride - 1) / stride : 0;
-    *high = size - shift <= 0 ? 0 : (size - shift + stride - 1) / stride;
-    if (*high > outputs)
-        *high = outputs;
+    int64_t end = s->size[axis] + s->pad[axis] - s->dilation[axis] * (s->kernel[axis] - 1);
+    *low = (s->pad[axis] + s->stride[axis] - 1) / s->stride[axis];
+    *high = end <= 0 ? 0 : (end + s->stride[axis] - 1) / s->stride[axis];
+    if (*high > s->out_size[axis])
+        *high = s->out_size[axis];
+    if (*low > *high)
+        *low = *high;
 }
 
-static void take(const float *RESTRICT in, int64_t stride, float *RESTRICT out, int64_t count, int max)
+INLINE float larger(float a, float b) { return b > a || b != b ? b : a; }
+
+/* One window at the edge. */
+static float window(const struct mm_pool_step *s, const float *in, int64_t y, int64_t x)
 {
-    if (max && stride == 1)
-        for (int64_t i = 0; i < count; i++)
-            out[i] = in[i] > out[i] || in[i] != in[i] ? in[i] : out[i];
-    else if (max && stride == 2)
-        for (int64_t i = 0; i < count; i++)
-            out[i] = in[2 * i] > out[i] || in[2 * i] != in[2 * i] ? in[2 * i] : out[i];
-    else if (max)
-        for (int64_t i = 0; i < count; i++)
-            out[i] = in[i * stride] > out[i] || in[i * stride] != in[i * stride] ? in[i * stride]
-                                                                               : out[i];
-    else
-        for (int64_t i = 0; i < count; i++)
-            out[i] += in[i * stride];
+    int max = s->what == MM_POOL_MAX;
+    float result = max ? -__builtin_inff() : 0.0f;
+    int64_t met = 0;
+    for (int64_t a = 0; a < s->kernel[0]; a++) {
+        int64_t row = y * s->stride[0] + a * s->dilation[0] - s->pad[0];
+        for (int64_t b = 0; row >= 0 && row < s->size[0] && b < s->kernel[1]; b++) {
+            int64_t column = x * s->stride[1] + b * s->dilation[1] - s->pad[1];
+            if (column < 0 || column >= s->size[1])
+                continue;
+            float value = in[row * s->in_row + column];
+            result = max ? larger(result, value) : result + value;
+            met++;
+        }
+    }
+    if (max)
+        return result;
+    return result / (float)(s->what == MM_POOL_MEAN_INSIDE ? met : s->kernel[0] * s->kernel[1]);
+}
+
+enum { LINE = 128 };
+
+/* Whole windows of a row: for each input column the largest value or the sum of the window that begins
+ * there, a vector at a time, of which every stride-th is wanted. The last vector may reach MM_OVERREAD
+ * floats beyond the image. */
+static void windows(const struct mm_pool_step *s, const float *in, int64_t y, int64_t low, int64_t high,
+                    float *out)
+{
+    int max = s->what == MM_POOL_MAX;
+    const float *first = in + (y * s->stride[0] - s->pad[0]) * s->in_row - s->pad[1];
+    int64_t stride = s->stride[1], share = LINE / stride > 0 ? LINE / stride : 1;
+    float scale = 1.0f / (float)(s->kernel[0] * s->kernel[1]), line[LINE + LANES];
+    for (int64_t x = low; x < high; x += share) {
+        int64_t count = high - x < share ? high - x : share, wide = (count - 1) * stride + 1;
+        const float *corner = first + x * stride;
+        for (int64_t i = 0; i < wide; i += LANES) {
+            floats result = max ? all(-__builtin_inff()) : all(0.0f);
+            for (int64_t a = 0; a < s->kernel[0]; a++)
+                for (int64_t b = 0; b < s->kernel[1]; b++) {
+                    const float *place = corner + a * s->dilation[0] * s->in_row + b * s->dilation[1] + i;
+                    floats value = load(place);
+                    result = max ? choose((value > result) | (value != value), value, result)
+                                 : result + value;
+                }
+            store(line + i, max ? result : result * scale);
+        }
+        row(line, stride, out + x, 1, count);
+    }
 }
 
 /* The mean of a whole image, which ends most networks. */
@@ -99,52 +138,30 @@ static float mean(const float *in, int64_t height, int64_t width, int64_t step)
     return total / (float)(height * width);
 }
 
-static void pool_row(const struct mm_pool_step *s, const float *in, int64_t y, float *out)
-{
-    int max = s->what == MM_POOL_MAX;
-    int64_t width = s->out_size[1], rows = 0;
-    for (int64_t i = 0; i < width; i++)
-        out[i] = max ? -__builtin_inff() : 0.0f;
-    for (int64_t a = 0; a < s->kernel[0]; a++) {
-        int64_t line = y * s->stride[0] + a * s->dilation[0] - s->pad[0], low, high;
-        if (line < 0 || line >= s->size[0])
-            continue;
-        rows++;
-        for (int64_t b = 0; b < s->kernel[1]; b++) {
-            int64_t shift = b * s->dilation[1] - s->pad[1];
-            reach(shift, s->stride[1], s->size[1], width, &low, &high);
-            if (low < high)
-                take(in + line * s->in_row + low * s->stride[1] + shift, s->stride[1], out + low,
-                     high - low, max);
-        }
-    }
-    if (max)
-        return;
-    for (int64_t i = 0; i < width; i++) {
-        int64_t columns = s->kernel[1];
-        for (int64_t b = 0; s->what == MM_POOL_MEAN_INSIDE && b < s->kernel[1]; b++) {
-            int64_t at = i * s->stride[1] + b * s->dilation[1] - s->pad[1];
-            columns -= at < 0 || at >= s->size[1];
-        }
-        int64_t lines = s->what == MM_POOL_MEAN_INSIDE ? rows : s->kernel[0];
-        out[i] /= (float)(lines * columns);
-    }
-}
-
 static void pool(const struct mm_pool_step *s, const float *in, float *out)
 {
     int whole = s->what != MM_POOL_MAX && s->kernel[0] == s->size[0] && s->kernel[1] == s->size[1] &&
                 !s->pad[0] && !s->pad[1] && s->dilation[0] == 1 && s->dilation[1] == 1;
+    int64_t top, bottom, left, right;
+    inside(s, 0, &top, &bottom);
+    inside(s, 1, &left, &right);
     memset(out - s->front, 0, (size_t)(s->front + s->channels * s->out_plane) * sizeof(float));
     for (int64_t c = 0; c < s->channels; c++)
         for (int64_t n = 0; n < s->images; n++) {
             const float *image = in + c * s->in_plane + n * s->in_image;
             float *target = out + c * s->out_plane + n * s->out_image;
-            if (whole)
+            if (whole) {
                 *target = mean(image, s->size[0], s->size[1], s->in_row);
-            else
-                for (int64_t y = 0; y < s->out_size[0]; y++)
-                    pool_row(s, image, y, target + y * s->out_row);
+                continue;
+            }
+            for (int64_t y = 0; y < s->out_size[0]; y++, target += s->out_row) {
+                int within = y >= top && y < bottom;
+                for (int64_t x = 0; x < s->out_size[1]; x++)
+                    if (!within || x < left || x >= right)
+                        target[x] = window(s, image, y, x);
+                if (within)
+                    windows(s, image, y, left, right, target);
+            }
         }
 }
 

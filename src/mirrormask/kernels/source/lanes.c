@@ -2,81 +2,92 @@
  * instruction set. Positions are the lanes of the vectors, so that no sum runs across lanes. */
 #include "steps.h"
 
-#include <string.h>
+#include "vectors.h"
 
 #define RESTRICT __restrict__
-#define INLINE static inline __attribute__((always_inline))
 
 /* exp(x) within 2 units in the last place (Cephes' polynomial on [-log 2 / 2, log 2 / 2]). */
-INLINE float power_of_e(float x)
+INLINE floats power_of_e(floats x)
 {
-    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    int32_t whole = (int32_t)(x * 1.44269504f + (x < 0.0f ? -0.5f : 0.5f));
-    float n = (float)whole, r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
+    x = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x));
+    floats half = choose(x < 0.0f, all(-0.5f), all(0.5f)), p = all(1.9875691500e-4f);
+    ints whole = __builtin_convertvector(x * 1.44269504f + half, ints);
+    floats n = __builtin_convertvector(whole, floats);
+    floats r = x - n * 0.693359375f + n * 2.12194440e-4f;
     p = p * r + 1.3981999507e-3f, p = p * r + 8.3334519073e-3f, p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f, p = p * r + 5.0000001201e-1f;
-    union {
-        int32_t bits;
-        float value;
-    } scale = {.bits = (whole + 127) << 23};
-    return (p * r * r + r + 1.0f) * scale.value;
+    return (p * r * r + r + 1.0f) * (floats)((whole + 127) << 23);
 }
 
+INLINE floats sigmoid(floats x) { return 1.0f / (1.0f + power_of_e(-x)); }
+
 /* 1 - erf(z) for z >= 0 within 1.5e-7 (Abramowitz & Stegun 1964, 7.1.26). */
-INLINE float rest_of_erf(float z)
+INLINE floats rest_of_erf(floats z)
 {
-    float t = 1.0f / (1.0f + 0.3275911f * z), p = 1.061405429f;
-    p = p * t - 1.453152027f, p = p * t + 1.421413741f, p = p * t - 0.284496736f;
-    p = p * t + 0.254829592f;
+    floats t = 1.0f / (1.0f + 0.3275911f * z), p = t * 1.061405429f - 1.453152027f;
+    p = p * t + 1.421413741f, p = p * t - 0.284496736f, p = p * t + 0.254829592f;
     return p * t * power_of_e(-z * z);
 }
 
-INLINE float gelu(float x)
+INLINE floats gelu(floats x)
 {
-    float z = (x < 0.0f ? -x : x) * 0.70710678f, half = 0.5f * rest_of_erf(z);
-    return x != x ? x : x < 0.0f ? x * half : x - x * half;
+    floats z = choose(x < 0.0f, -x, x) * 0.70710678f, part = x * (0.5f * rest_of_erf(z));
+    return choose(x != x, x, choose(x < 0.0f, part, x - part));
 }
 
-INLINE float gelu_tanh(float x)
+/* x * (1 + tanh(u)) / 2 = x * sigmoid(2 u) */
+INLINE floats gelu_tanh(floats x)
 {
-    /* x * (1 + tanh(u)) / 2 = x * sigmoid(2 u) */
-    float u = 1.5957691216f * (x + 0.044715f * x * x * x);
-    return x != x ? x : x / (1.0f + power_of_e(-u));
+    floats u = 1.5957691216f * (x + 0.044715f * x * x * x);
+    return choose(x != x, x, x * sigmoid(u));
 }
 
-INLINE float silu(float x) { return x != x ? x : x / (1.0f + power_of_e(-x)); }
+INLINE floats silu(floats x) { return choose(x != x, x, x * sigmoid(x)); }
 
-INLINE float relu(float x) { return x < 0.0f ? 0.0f : x; }
-
-#define EACH(expression)                                                                           \
-    for (int64_t i = 0; i < count; i++)                                                            \
-        out[i] = (expression);                                                                     \
-    break
+INLINE floats relu(floats x) { return (floats)((ints)x & ~(ints)(x < 0.0f)); }
 
 /* Out may be one of the operands: each position is read before it is written. */
+#define EACH(expression)                                                                           \
+    {                                                                                              \
+        int64_t i = 0;                                                                             \
+        for (; i + LANES <= count; i += LANES) {                                                   \
+            floats x = load(a + i), y = b ? load(b + i) : x;                                       \
+            (void)y;                                                                               \
+            store(out + i, (expression));                                                          \
+        }                                                                                          \
+        if (i < count) {                                                                           \
+            floats x = load_some(a + i, count - i), y = b ? load_some(b + i, count - i) : x;       \
+            (void)y;                                                                               \
+            store_some(out + i, (expression), count - i);                                          \
+        }                                                                                          \
+    }                                                                                              \
+    break
+
 static void one_plane(int64_t what, const float *a, const float *b, float *out, int64_t count)
 {
     switch (what) {
-    case MM_RELU: EACH(relu(a[i]));
-    case MM_GELU: EACH(gelu(a[i]));
-    case MM_GELU_TANH: EACH(gelu_tanh(a[i]));
-    case MM_SILU: EACH(silu(a[i]));
-    case MM_ADD: EACH(a[i] + b[i]);
-    case MM_MULTIPLY: EACH(a[i] * b[i]);
-    case MM_ADD_RELU: EACH(relu(a[i] + b[i]));
-    case MM_SUBTRACT: EACH(a[i] - b[i]);
+    case MM_RELU: EACH(relu(x));
+    case MM_GELU: EACH(gelu(x));
+    case MM_GELU_TANH: EACH(gelu_tanh(x));
+    case MM_SILU: EACH(silu(x));
+    case MM_ADD: EACH(x + y);
+    case MM_MULTIPLY: EACH(x * y);
+    case MM_ADD_RELU: EACH(relu(x + y));
+    case MM_SUBTRACT: EACH(x - y);
     }
 }
 
+/* Planes that follow each other without gaps are one long plane. */
 static void pointwise(const struct mm_pointwise_step *s, const float *a, const float *b, float *out)
 {
+    int64_t planes = s->planes, count = s->count, step = s->out_step;
+    int joined = s->a_step == count && step == count && (!b || s->b_step == count);
     memset(out - s->front, 0, (size_t)s->front * sizeof(float));
-    for (int64_t r = 0; r < s->planes; r++) {
-        one_plane(s->what, a + r * s->a_step, b ? b + r * s->b_step : NULL, out + r * s->out_step,
-                  s->count);
-        memset(out + r * s->out_step + s->count, 0,
-               (size_t)(s->out_step - s->count) * sizeof(float));
+    if (joined)
+        count *= planes, step = count, planes = 1;
+    for (int64_t r = 0; r < planes; r++) {
+        one_plane(s->what, a + r * s->a_step, b ? b + r * s->b_step : NULL, out + r * step, count);
+        memset(out + r * step + count, 0, (size_t)(step - count) * sizeof(float));
     }
 }
 
@@ -110,55 +121,84 @@ static void norm(const struct mm_norm_step *s, const float *in, const float *wei
     }
 }
 
-/* Scores of `count` queries against all keys, then their softmax: room [keys][MM_QUERIES]. */
-static void weigh(const struct mm_attention_step *s, const float *q, const float *k, float scale,
+/* A vector for each of the queries, LANES queries in each. */
+enum { VECTORS = MM_QUERIES / LANES, KEYS = 4 };
+struct queries {
+    floats part[VECTORS];
+};
+
+INLINE struct queries read_queries(const float *from, int64_t count)
+{
+    struct queries found;
+    if (count == MM_QUERIES)
+        for (int v = 0; v < VECTORS; v++)
+            found.part[v] = load(from + v * LANES);
+    else
+        memset(&found, 0, sizeof found), memcpy(&found, from, (size_t)count * sizeof(float));
+    return found;
+}
+
+/* Scores of the queries from `first` on against all keys: room [keys][MM_QUERIES]. */
+static void score(const struct mm_attention_step *s, const float *q, const float *k, float scale,
                   int64_t first, int64_t count, float *room)
 {
-    float largest[MM_QUERIES], total[MM_QUERIES] = {0};
-    for (int i = 0; i < MM_QUERIES; i++)
-        largest[i] = -__builtin_inff();
-    for (int64_t j = 0; j < s->keys; j++) {
-        float *score = room + j * MM_QUERIES, sums[MM_QUERIES] = {0};
+    for (int64_t j = 0; j < s->keys; j += KEYS) {
+        int64_t some = s->keys - j < KEYS ? s->keys - j : KEYS;
+        struct queries sums[KEYS];
+        memset(sums, 0, sizeof sums);
         for (int64_t d = 0; d < s->depth; d++) {
-            float key = k[d * s->k_step + j];
-            const float *query = q + d * s->q_step;
-            if (count == MM_QUERIES)
-                for (int i = 0; i < MM_QUERIES; i++)
-                    sums[i] += key * query[i];
-            else
-                for (int64_t i = 0; i < count; i++)
-                    sums[i] += key * query[i];
+            struct queries query = read_queries(q + d * s->q_step, count);
+            const float *key = k + d * s->k_step + j;
+            for (int u = 0; u < KEYS; u++)
+                for (int v = 0; v < VECTORS; v++)
+                    sums[u].part[v] += (u < some ? key[u] : 0.0f) * query.part[v];
         }
-        for (int i = 0; i < MM_QUERIES; i++) {
-            sums[i] = s->causal && j > first + i ? -__builtin_inff() : sums[i] * scale;
-            largest[i] = sums[i] > largest[i] || sums[i] != sums[i] ? sums[i] : largest[i];
-            score[i] = sums[i];
+        for (int64_t u = 0; u < some; u++) {
+            float *scores = room + (j + u) * MM_QUERIES;
+            for (int v = 0; v < VECTORS; v++)
+                store(scores + v * LANES, sums[u].part[v] * scale);
+            /* A key counts for the queries at its own place and behind it. */
+            for (int64_t i = 0; s->causal && i < MM_QUERIES && first + i < j + u; i++)
+                scores[i] = -__builtin_inff();
         }
     }
-    for (int64_t j = 0; j < s->keys; j++)
-        for (int i = 0; i < MM_QUERIES; i++) {
-            float score = room[j * MM_QUERIES + i], far = score - largest[i];
-            float part = far != far ? far : score == -__builtin_inff() ? 0.0f : power_of_e(far);
-            room[j * MM_QUERIES + i] = part;
-            total[i] += part;
+}
+
+static void softmax(int64_t keys, float *room)
+{
+    for (int at = 0; at < MM_QUERIES; at += LANES) {
+        floats largest = load(room + at), total = {0};
+        for (int64_t j = 1; j < keys; j++) {
+            floats x = load(room + j * MM_QUERIES + at);
+            largest = choose((x > largest) | (x != x), x, largest);
         }
-    for (int64_t j = 0; j < s->keys; j++)
-        for (int i = 0; i < MM_QUERIES; i++)
-            room[j * MM_QUERIES + i] /= total[i];
+        for (int64_t j = 0; j < keys; j++) {
+            floats x = load(room + j * MM_QUERIES + at), far = x - largest;
+            floats part = choose(x == -__builtin_inff(), all(0.0f), power_of_e(far));
+            part = choose(far != far, far, part);
+            store(room + j * MM_QUERIES + at, part);
+            total += part;
+        }
+        for (int64_t j = 0; j < keys; j++)
+            store(room + j * MM_QUERIES + at, load(room + j * MM_QUERIES + at) / total);
+    }
 }
 
 static void mix(const struct mm_attention_step *s, const float *v, int64_t count, const float *room,
                 float *out)
 {
-    for (int64_t d = 0; d < s->value_depth; d++) {
-        float sums[MM_QUERIES] = {0};
-        for (int64_t j = 0; j < s->keys; j++) {
-            float value = v[d * s->v_step + j];
-            for (int i = 0; i < MM_QUERIES; i++)
-                sums[i] += value * room[j * MM_QUERIES + i];
-        }
-        for (int64_t i = 0; i < count; i++)
-            out[d * s->out_step + i] = sums[i];
+    for (int64_t d = 0; d < s->value_depth; d += KEYS) {
+        int64_t some = s->value_depth - d < KEYS ? s->value_depth - d : KEYS;
+        struct queries sums[KEYS];
+        memset(sums, 0, sizeof sums);
+        for (int64_t j = 0; j < s->keys; j++)
+            for (int u = 0; u < KEYS; u++) {
+                float value = u < some ? v[(d + u) * s->v_step + j] : 0.0f;
+                for (int w = 0; w < VECTORS; w++)
+                    sums[u].part[w] += value * load(room + j * MM_QUERIES + w * LANES);
+            }
+        for (int64_t u = 0; u < some; u++)
+            memcpy(out + (d + u) * s->out_step, sums + u, (size_t)count * sizeof(float));
     }
 }
 
@@ -169,8 +209,9 @@ static void attention(const struct mm_attention_step *s, const float *q, const f
         for (int64_t h = 0; h < s->heads; h++)
             for (int64_t at = 0; at < s->queries; at += MM_QUERIES) {
                 int64_t count = s->queries - at < MM_QUERIES ? s->queries - at : MM_QUERIES;
-                weigh(s, q + h * s->depth * s->q_step + n * s->queries + at,
+                score(s, q + h * s->depth * s->q_step + n * s->queries + at,
                       k + h * s->depth * s->k_step + n * s->keys, scale, at, count, room);
+                softmax(s->keys, room);
                 mix(s, v + h * s->value_depth * s->v_step + n * s->keys, count, room,
                     out + h * s->value_depth * s->out_step + n * s->queries + at);
             }

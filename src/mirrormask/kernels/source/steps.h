@@ -12,7 +12,8 @@
 
 #include "mirrormask.h"
 
-enum { MM_FIELDS = 40, MM_UNIT = 8, MM_DIMENSIONS = 5 };
+/* MM_OVERREAD: floats behind an image that pooling may read, and throws away. */
+enum { MM_FIELDS = 40, MM_UNIT = 8, MM_DIMENSIONS = 5, MM_OVERREAD = 16 };
 
 enum mm_kind {
     MM_STEP_COPY = 1,

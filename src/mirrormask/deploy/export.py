@@ -25,6 +25,7 @@ from mirrormask.deploy.extras import optional
 from mirrormask.deploy.model_graph import replace_module
 from mirrormask.deploy.outputs import output_error, tensors_in
 from mirrormask.deploy.pack import save
+from mirrormask.deploy.runner.forward import detach
 from mirrormask.deploy.sparse_conv import SparseConv2d
 from mirrormask.deploy.sparse_embedding import SparseEmbedding
 from mirrormask.deploy.sparse_linear import SparseLinear
@@ -111,6 +112,7 @@ def export_model(model: nn.Module, example_inputs: Inputs, path: str | Path) -> 
 def densified(model: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode in which every sparse layer is an ordinary one again."""
     plain = copy.deepcopy(module_of(model)).eval().requires_grad_(False)
+    detach(plain)
     for name, module in list(plain.named_modules()):
         if isinstance(module, SparseLinear | SparseEmbedding | SparseConv2d):
             replace_module(plain, name, module.to_dense())

@@ -9,10 +9,11 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
+from mirrormask.deploy.conv_operator import CONV_FORMS
 from mirrormask.deploy.csr import CSR_DTYPES, CsrModule
 from mirrormask.deploy.kernel_linear import kernels_for
 from mirrormask.deploy.model_graph import has_hooks
-from mirrormask.deploy.sparse_conv import CONV_FORMS, SparseConv1d, SparseConv2d
+from mirrormask.deploy.sparse_conv import SparseConv1d, SparseConv2d
 from mirrormask.deploy.sparse_linear import SparseLinear
 from mirrormask.deploy.timing import Timings, interleave
 
@@ -64,12 +65,13 @@ def sparse_twin(layer: nn.Module, form: Form) -> CsrModule:
 def forms_of(layer: nn.Module) -> tuple[Form, ...]:
     """Return the sparse forms that a layer has; none for other kinds of module."""
     forms = _FORMS.get(type(layer), ())
-    if not forms or not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+    if not forms:
         return ()
+    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
     if kernels_for(layer.weight) is None:
         forms = tuple(form for form in forms if form != "kernel")
     # With one tap only, "shifts" and "columns" are the same product.
-    if isinstance(layer, nn.Conv1d | nn.Conv2d) and all(size == 1 for size in layer.kernel_size):
+    if not isinstance(layer, nn.Linear) and all(size == 1 for size in layer.kernel_size):
         forms = tuple(form for form in forms if form != "columns")
     return forms
 

@@ -30,7 +30,8 @@ _FORMS: dict[type[nn.Module], tuple[Form, ...]] = {
 class LayerCosts:
     """Timings of one layer on the input that it really gets; ``forms`` are those that were tried.
 
-    ``reason`` says why nothing was tried, where that is so.
+    ``bytes_of`` has the bytes that each keeps, blocks and offsets included. ``reason`` says why
+    nothing was tried, where that is so.
     """
 
     name: str
@@ -38,7 +39,7 @@ class LayerCosts:
     sparsity: float
     dense_bytes: int
     timings: Timings | None
-    sparse_bytes: int
+    bytes_of: Mapping[Form, int]
     reason: str
 
     def best_form(self) -> Form:
@@ -110,7 +111,7 @@ def measure_layers(
 ) -> list[LayerCosts]:
     """Time dense against sparse for every layer that was called with an input in ``given``."""
     costs = []
-    known: dict[tuple[object, ...], tuple[Timings, int]] = {}
+    known: dict[tuple[object, ...], tuple[Timings, Mapping[Form, int]]] = {}
     for name, module in model.named_modules():
         if not forms_of(module):
             continue
@@ -118,14 +119,15 @@ def measure_layers(
         weight, x = module.weight.detach(), given.get(name)
         sparsity = 1.0 - int(torch.count_nonzero(weight)) / max(1, weight.numel())
         reason = refusal(module, x, sparsity, min_sparsity)
-        timings, sparse_bytes = None, 0
+        timings: Timings | None = None
+        bytes_of: Mapping[Form, int] = {}
         if not reason:
             assert x is not None
             # Layers of one shape, kind and sparsity cost the same: time one of them.
             key = (*_shape(module), tuple(x.shape), round(sparsity, 2))
             if key not in known:
                 known[key] = _time_forms(module, x, rounds)
-            timings, sparse_bytes = known[key]
+            timings, bytes_of = known[key]
         costs.append(
             LayerCosts(
                 name=name,
@@ -133,7 +135,7 @@ def measure_layers(
                 sparsity=sparsity,
                 dense_bytes=weight.numel() * weight.itemsize,
                 timings=timings,
-                sparse_bytes=sparse_bytes,
+                bytes_of=bytes_of,
                 reason=reason,
             )
         )
@@ -147,12 +149,12 @@ def _shape(layer: Layer) -> tuple[object, ...]:
     return (*shape, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def _time_forms(layer: Layer, x: torch.Tensor, rounds: int) -> tuple[Timings, int]:
+def _time_forms(layer: Layer, x: torch.Tensor, rounds: int) -> tuple[Timings, Mapping[Form, int]]:
     twins = {form: sparse_twin(layer, form) for form in forms_of(layer)}
     runs: dict[str, Any] = {form: _runner(twin, x) for form, twin in twins.items()}
     with torch.inference_mode():
         timings = interleave({"dense": _runner(layer, x), **runs}, rounds=rounds, block_ms=0.2)
-    return timings, min(twin.weight_bytes for twin in twins.values())
+    return timings, {form: twin.weight_bytes for form, twin in twins.items()}
 
 
 def _runner(module: nn.Module, x: torch.Tensor) -> Any:

@@ -153,8 +153,9 @@ class CsrModule(nn.Module):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the three arrays."""
-        return sum(buffer.numel() * buffer.itemsize for buffer in self.arrays)
+        """Bytes of the three arrays, and of what the calls so far have added to them."""
+        arrays = sum(buffer.numel() * buffer.itemsize for buffer in self.arrays)
+        return arrays + self._slot.extra_bytes
 
     def dense_matrix(self) -> torch.Tensor:
         """Return the matrix as a dense tensor ``[rows, columns]``."""

@@ -39,6 +39,12 @@ class ConvKernel:
         self.geometry, self._relu, self._library = geometry, relu, library
         self.plans: dict[torch.Size, _Plan] = {}
 
+    @property
+    def extra_bytes(self) -> int:
+        """Bytes held besides the arrays that were given: the offsets of each plan."""
+        plans = self.plans.values()
+        return sum(offsets.numel() * offsets.itemsize for _, _, offsets in plans)
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the convolution of ``x`` ``[n, in, h, w]``.
 

@@ -49,6 +49,11 @@ class LinearKernel:
         self._least_for_blocks = library.least_for_blocks(self._matrix, width)
         self._cutting = threading.Lock()
 
+    @property
+    def extra_bytes(self) -> int:
+        """Bytes held besides the arrays that were given: the blocks, once they are made."""
+        return 0 if self.blocks is None else self.blocks.bytes
+
     def __call__(self, x: torch.Tensor, *, output_by_columns: bool = False) -> torch.Tensor:
         """Return ``x W^T + b`` for ``x`` ``[n, in]`` in any layout.
 

@@ -25,6 +25,11 @@ class Slot:
     def __init__(self) -> None:
         self._held: tuple[Hashable, Hashable, Any, tuple[torch.Tensor | None, ...]] | None = None
 
+    @property
+    def extra_bytes(self) -> int:
+        """Bytes that what was made holds besides the arrays."""
+        return 0 if self._held is None else getattr(self._held[2], "extra_bytes", 0)
+
     def get(
         self,
         arrays: Arrays,

@@ -19,7 +19,8 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         maker = _maker(Path(self.root))
         try:
             library = maker.build()
-        except maker.BuildError as error:
+        # A full disk or a folder that cannot be written is no reason not to install the rest.
+        except (maker.BuildError, OSError) as error:
             self.app.display_warning(
                 f"mirrormask is installed without compiled kernels ({error}). Everything works, "
                 "sparse models run slower. With a C compiler: mirrormask doctor --build"

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from inference import cut
 from mirrormask.deploy import SparseConv2d, SparseLinear
 from mirrormask.deploy.sparse_linear import OutputLayout
 from mirrormask.deploy.timing import interleave, machine
@@ -30,11 +31,6 @@ LEVELS = (0.9, 0.95, 0.99)
 LINEAR = ((1024, 4096), (4096, 1024), (96, 4096))
 CONVOLUTIONS = ((3, 64, 56), (3, 256, 14), (3, 512, 7), (1, 256, 14))
 PEAK_ROUNDS, ROUNDS = 2000, 41
-
-
-def cut(layer: nn.Linear | nn.Conv2d, sparsity: float) -> None:
-    weight = layer.weight.detach()
-    weight.masked_fill_(torch.rand(weight.shape) < sparsity, 0.0)
 
 
 def measure(library: Library, name: str, run: Callable[[], object], work: dict[str, Any]) -> Any:

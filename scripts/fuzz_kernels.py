@@ -12,16 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mirrormask.kernels.build import build
+from mirrormask.kernels.build import SANITIZERS, build
 
 HARNESS = Path(__file__).parents[1] / "tests" / "kernels" / "fuzz.c"
-SANITIZERS = (
-    "-fsanitize=address,undefined",
-    "-fno-sanitize-recover=all",
-    "-g",
-    "-O1",
-    "-DMM_LEAST_WORK=1",
-)
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ two share the file system, as hosts do with a network drive. Needs Linux, root a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -109,7 +110,8 @@ def kill(process: subprocess.Popen[bytes]) -> None:
         check=False,
     )
     for pid in [*map(int, children.stdout.split()), process.pid]:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may have ended meanwhile
+            os.kill(pid, signal.SIGKILL)
     process.wait()
 
 
@@ -130,7 +132,8 @@ def shards(one: Host, two: Host, out: Path, steps: int) -> None:
     deadline = time.monotonic() + 300
     while not list(out.glob("shared/step-*/.metadata")):
         if any(process.poll() is not None for process in both) or time.monotonic() > deadline:
-            finish(both, 1.0)
+            for process in both:
+                kill(process)
             sys.exit("the run ended before its first checkpoint:\n" + tail(out))
         time.sleep(0.02)
     kill(both[1])

@@ -14,6 +14,7 @@ from torch import nn
 from mirrormask.deploy import SparseConv1d, SparseConv2d, SparseEmbedding, SparseLinear
 from mirrormask.deploy.csr import check_csr
 from mirrormask.deploy.decode import CsrArrays
+from mirrormask.deploy.sparse_linear import csr_of_matrix
 from mirrormask.errors import ArgumentError, CheckpointError
 
 
@@ -236,7 +237,7 @@ def test_arrays_that_are_no_matrix_are_refused(arrays, message):
 def test_int64_indices_are_refused():
     arrays = csr([0, 1, 2], [0, 1], [1.0, 2.0])
     with pytest.raises(ArgumentError, match="int32"):
-        check_csr(arrays.row_starts.long(), arrays.columns, arrays.values, arrays.shape)
+        check_csr((arrays.row_starts.long(), arrays.columns, arrays.values), arrays.shape)
 
 
 def test_inputs_and_weights_that_do_not_fit_are_named(net):
@@ -254,6 +255,10 @@ def test_inputs_and_weights_that_do_not_fit_are_named(net):
         SparseConv2d.from_conv(nn.Conv2d(1, 1, 5), "rows")
     with pytest.raises(ArgumentError, match="bias of shape"):
         SparseLinear(csr([0, 1, 2], [0, 1], [1.0, 2.0]), torch.ones(3))
+    conv = net[1]
+    kernel = csr_of_matrix(conv.dense_matrix())
+    with pytest.raises(ArgumentError, match="bias of shape"):
+        SparseConv2d(kernel, torch.zeros(1), "kernel", conv.geometry)
 
 
 def test_no_gradient_flows_and_none_is_asked_for(net):

@@ -193,9 +193,17 @@ static int one_damage(void)
     struct mm_rows w = matrix(rows, width);
     int32_t count = w.starts[rows], *starts = (int32_t *)w.starts, *columns = (int32_t *)w.columns;
     int sound = mm_check_rows(starts, columns, rows, count, width) == MM_OK, caught = 1;
-    if (count > 0 && draw() % 2)
+    int64_t full = 0; /* a row with two weights or more, whose columns can stand in a wrong order */
+    while (full < rows && starts[full + 1] - starts[full] < 2)
+        full++;
+    int kind = (int)(draw() % 5);
+    if (kind == 0 && count > 0)
         columns[draw() % (uint64_t)count] = draw() % 2 ? -1 - (int32_t)(draw() % 9) : (int32_t)width;
-    else if (draw() % 2)
+    else if (kind == 1 && full < rows)
+        columns[starts[full] + 1] = draw() % 2 ? columns[starts[full]] : 0;
+    else if (kind == 2 && rows > 1) /* one start reaches beyond the next */
+        starts[between(1, rows - 1)] = count + (int32_t)between(1, 1 << 20);
+    else if (kind == 3)
         starts[rows] += (int32_t)between(1, 1 << 20);
     else
         starts[0] = (int32_t)between(1, 9);

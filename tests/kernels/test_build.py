@@ -11,14 +11,6 @@ import pytest
 
 from mirrormask.kernels import build as builder
 
-SANITIZERS = (
-    "-fsanitize=address,undefined",
-    "-fno-sanitize-recover=all",
-    "-g",
-    "-O1",
-    "-DMM_LEAST_WORK=1",
-)
-
 
 @pytest.fixture(scope="module")
 def sanitized(tmp_path_factory):
@@ -30,7 +22,7 @@ def sanitized(tmp_path_factory):
     except builder.BuildError as error:
         pytest.skip(str(error))
     try:
-        return builder.build(target, main=harness, flags=SANITIZERS)
+        return builder.build(target, main=harness, flags=builder.SANITIZERS)
     except builder.BuildError:
         return builder.build(target, main=harness)
 
@@ -60,6 +52,9 @@ def test_the_wrong_sum_would_be_found(tmp_path, monkeypatch, run):
 def test_without_a_compiler_the_reason_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("CC", "/nonexistent/cc -O2")
     with pytest.raises(builder.BuildError, match="/nonexistent/cc was not found"):
+        builder.build(tmp_path / "kernels.so")
+    monkeypatch.setenv("CC", "gcc '-O2")
+    with pytest.raises(builder.BuildError, match="No closing quotation"):
         builder.build(tmp_path / "kernels.so")
     assert not list(tmp_path.iterdir())
 

@@ -9,21 +9,15 @@ import threading
 import pytest
 import torch
 
+from mirrormask.deploy.csr import dense_to_csr
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels import Conv, Rows, kernels, library
 
 LAYOUT = (ctypes.c_int32 * 2)(0, 0)
 
 
-def arrays(matrix):
-    rows, columns = matrix.nonzero(as_tuple=True)
-    starts = torch.zeros(matrix.shape[0] + 1, dtype=torch.int32)
-    starts[1:] = torch.bincount(rows, minlength=matrix.shape[0]).cumsum(0)
-    return starts, columns.int(), matrix[rows, columns].contiguous()
-
-
 def product(compiled, matrix, x, threads=1):
-    starts, columns, values = arrays(matrix)
+    starts, columns, values = dense_to_csr(matrix)
     rows = compiled.rows(
         matrix.shape[0],
         starts=starts.data_ptr(),
@@ -50,17 +44,15 @@ def matrix():
     return torch.randn(300, 200) * (torch.rand(300, 200) < 0.1)
 
 
-def test_every_variant_and_thread_count_gives_the_same(compiled, matrix):
+def test_every_variant_and_thread_count_gives_the_same(compiled, matrix, monkeypatch):
     x = torch.randn(70, 200)
     expected = x.double() @ matrix.double().T
-    best = compiled.variant
     for variant in compiled.variants:
-        compiled.variant = variant
+        monkeypatch.setattr(compiled, "variant", variant)
         one = product(compiled, matrix, x)
         assert torch.allclose(one.double(), expected, atol=1e-4)
         for threads in (2, 3, 7, 100):
             assert torch.equal(product(compiled, matrix, x, threads), one)
-    compiled.variant = best
 
 
 def test_python_threads_may_share_the_pool(compiled, matrix):
@@ -139,6 +131,9 @@ def test_a_library_that_is_missing_damaged_or_foreign_is_explained(
     damaged.write_text("no library")
     assert "cannot be loaded" in fresh_status(damaged).reason
     monkeypatch.setattr(library, "_ABI", 99)
-    assert "version 2, not 99" in fresh_status(compiled.path).reason
+    assert "version 3, not 99" in fresh_status(compiled.path).reason
+    monkeypatch.undo()
+    monkeypatch.setattr(library, "Conv", Rows)
+    assert "laid out in another way" in fresh_status(compiled.path).reason
     monkeypatch.setitem(library._SIGNATURES, "mm_other", (None, ()))
     assert "lacks mm_other" in fresh_status(compiled.path).reason

@@ -9,10 +9,11 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
+from mirrormask.deploy.conv_operator import CONV_FORMS
 from mirrormask.deploy.csr import CSR_DTYPES, CsrModule
 from mirrormask.deploy.kernel_linear import kernels_for
 from mirrormask.deploy.model_graph import has_hooks
-from mirrormask.deploy.sparse_conv import CONV_FORMS, SparseConv1d, SparseConv2d
+from mirrormask.deploy.sparse_conv import SparseConv1d, SparseConv2d
 from mirrormask.deploy.sparse_linear import SparseLinear
 from mirrormask.deploy.timing import Timings, interleave
 
@@ -29,7 +30,8 @@ _FORMS: dict[type[nn.Module], tuple[Form, ...]] = {
 class LayerCosts:
     """Timings of one layer on the input that it really gets; ``forms`` are those that were tried.
 
-    ``reason`` says why nothing was tried, where that is so.
+    ``bytes_of`` has the bytes that each keeps, blocks and offsets included. ``reason`` says why
+    nothing was tried, where that is so.
     """
 
     name: str
@@ -37,7 +39,7 @@ class LayerCosts:
     sparsity: float
     dense_bytes: int
     timings: Timings | None
-    sparse_bytes: int
+    bytes_of: Mapping[Form, int]
     reason: str
 
     def best_form(self) -> Form:
@@ -64,12 +66,13 @@ def sparse_twin(layer: nn.Module, form: Form) -> CsrModule:
 def forms_of(layer: nn.Module) -> tuple[Form, ...]:
     """Return the sparse forms that a layer has; none for other kinds of module."""
     forms = _FORMS.get(type(layer), ())
-    if not forms or not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+    if not forms:
         return ()
+    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
     if kernels_for(layer.weight) is None:
         forms = tuple(form for form in forms if form != "kernel")
     # With one tap only, "shifts" and "columns" are the same product.
-    if isinstance(layer, nn.Conv1d | nn.Conv2d) and all(size == 1 for size in layer.kernel_size):
+    if not isinstance(layer, nn.Linear) and all(size == 1 for size in layer.kernel_size):
         forms = tuple(form for form in forms if form != "columns")
     return forms
 
@@ -108,7 +111,7 @@ def measure_layers(
 ) -> list[LayerCosts]:
     """Time dense against sparse for every layer that was called with an input in ``given``."""
     costs = []
-    known: dict[tuple[object, ...], tuple[Timings, int]] = {}
+    known: dict[tuple[object, ...], tuple[Timings, Mapping[Form, int]]] = {}
     for name, module in model.named_modules():
         if not forms_of(module):
             continue
@@ -116,14 +119,15 @@ def measure_layers(
         weight, x = module.weight.detach(), given.get(name)
         sparsity = 1.0 - int(torch.count_nonzero(weight)) / max(1, weight.numel())
         reason = refusal(module, x, sparsity, min_sparsity)
-        timings, sparse_bytes = None, 0
+        timings: Timings | None = None
+        bytes_of: Mapping[Form, int] = {}
         if not reason:
             assert x is not None
             # Layers of one shape, kind and sparsity cost the same: time one of them.
             key = (*_shape(module), tuple(x.shape), round(sparsity, 2))
             if key not in known:
                 known[key] = _time_forms(module, x, rounds)
-            timings, sparse_bytes = known[key]
+            timings, bytes_of = known[key]
         costs.append(
             LayerCosts(
                 name=name,
@@ -131,7 +135,7 @@ def measure_layers(
                 sparsity=sparsity,
                 dense_bytes=weight.numel() * weight.itemsize,
                 timings=timings,
-                sparse_bytes=sparse_bytes,
+                bytes_of=bytes_of,
                 reason=reason,
             )
         )
@@ -145,12 +149,12 @@ def _shape(layer: Layer) -> tuple[object, ...]:
     return (*shape, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def _time_forms(layer: Layer, x: torch.Tensor, rounds: int) -> tuple[Timings, int]:
+def _time_forms(layer: Layer, x: torch.Tensor, rounds: int) -> tuple[Timings, Mapping[Form, int]]:
     twins = {form: sparse_twin(layer, form) for form in forms_of(layer)}
     runs: dict[str, Any] = {form: _runner(twin, x) for form, twin in twins.items()}
     with torch.inference_mode():
         timings = interleave({"dense": _runner(layer, x), **runs}, rounds=rounds, block_ms=0.2)
-    return timings, min(twin.weight_bytes for twin in twins.values())
+    return timings, {form: twin.weight_bytes for form, twin in twins.items()}
 
 
 def _runner(module: nn.Module, x: torch.Tensor) -> Any:

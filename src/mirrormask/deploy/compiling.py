@@ -115,6 +115,8 @@ def compile(
         layers = [LayerSpeed.choose(cost) for cost in costs]
     else:
         layers = _planned(opened, given, plan)
+        if "kernel" in plan.choices.values() and not kernel_status().active:
+            job.notes.append("the plan was made with compiled kernels: torch takes their place")
     for layer in layers:
         if layer.choice != "dense":
             twin = sparse_twin(opened.get_submodule(layer.name), layer.choice)
@@ -214,7 +216,7 @@ def _planned(model: nn.Module, given: Mapping[str, torch.Tensor], plan: Plan) ->
         assert isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
         form = plan.choices.get(name, "dense")
         why_not = refusal(module, given.get(name), 1.0, 0.0)
-        if form not in ("dense", *forms_of(module)) or (form != "dense" and why_not):
+        if form not in ("dense", "kernel", *forms_of(module)) or (form != "dense" and why_not):
             raise ArgumentError(
                 f"the plan gives layer {name!r} the form {form!r}, which it cannot have"
                 f"{': ' + why_not if why_not else ''}; compile again without it"

@@ -84,7 +84,7 @@ def convolve(
 ) -> torch.Tensor:
     """Return the convolution of ``x`` ``[n, in, h, w]`` with CSR matrices.
 
-    ``matrices`` is either one matrix ``[out, offsets * in]`` or one ``[out, in]`` per offset.
+    ``matrices`` is either one matrix ``[out, in * offsets]`` or one ``[out, in]`` per offset.
     """
     out_h, out_w = geometry.output_size(x.shape[2], x.shape[3])
     out = x.new_empty((x.shape[0], geometry.out_channels, out_h, out_w))
@@ -112,7 +112,7 @@ def _convolve_block(
     views = [phase[:, shift : shift + length] for phase, shift in _offsets(phases, geometry, width)]
     if len(matrices) == 1 and len(views) > 1:
         assert matrices[0] is not None
-        flat = torch.mm(matrices[0], torch.cat(views))
+        flat = torch.mm(matrices[0], torch.stack(views, 1).flatten(0, 1))
     else:
         flat = _sum_products(matrices, views, geometry.out_channels)
     strides = (length, height * width, width, 1)

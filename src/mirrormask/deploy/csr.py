@@ -8,12 +8,16 @@ values are not supported on CPU, so values are float32 or float64.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from mirrormask.deploy.decode import CsrArrays
+from mirrormask.deploy.made import Arrays, Slot
 from mirrormask.errors import ArgumentError, CheckpointError
+from mirrormask.kernels import kernels
 
 Engine = Literal["kernel", "torch"]
 CSR_DTYPES = (torch.float32, torch.float64)
@@ -46,22 +50,63 @@ def dense_to_csr(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torc
     return starts, columns.to(torch.int32), matrix[rows, columns].contiguous()
 
 
-def check_csr(
-    row_starts: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, shape: tuple[int, int]
-) -> None:
-    """Refuse arrays that are no CSR matrix: the kernels behind them check nothing.
+def check_csr(arrays: Arrays, shape: tuple[int, int]) -> None:
+    """Refuse arrays that are no CSR matrix: a wrong index is a read outside of an array.
 
     Raises:
-        ArgumentError: A type, size, order or range is wrong.
+        ArgumentError: A type, device, size, order or range is wrong.
     """
-    problem = None
+    problem = _kind_problem(arrays, shape)
+    if problem is None and not _sound_at_a_glance(arrays, shape):
+        problem = _index_problem(arrays, shape)
+    if problem is not None:
+        raise ArgumentError(f"no CSR matrix of shape {list(shape)}: {problem}")
+
+
+def check_bias(bias: torch.Tensor | None, outputs: int, values: torch.Tensor) -> None:
+    """Refuse a bias that does not go with a matrix of these values.
+
+    Raises:
+        ArgumentError: Its shape, type or device is wrong.
+    """
+    if bias is None:
+        return
+    found = (bias.shape, bias.dtype, bias.device)
+    if found != ((outputs,), values.dtype, values.device):
+        raise ArgumentError(
+            f"a bias of shape {list(bias.shape)} and type {bias.dtype} on {bias.device} does not "
+            f"fit {outputs} outputs of type {values.dtype} on {values.device}"
+        )
+
+
+def _kind_problem(arrays: Arrays, shape: tuple[int, int]) -> str | None:
+    row_starts, columns, values = arrays
+    devices = {str(tensor.device) for tensor in arrays}
+    if devices != {"cpu"}:
+        return f"arrays are on {', '.join(sorted(devices))}, not on the CPU"
     if row_starts.dtype != torch.int32 or columns.dtype != torch.int32:
-        problem = "indices are not int32"
-    elif values.dtype not in CSR_DTYPES:
-        problem = f"values are {values.dtype}, not float32 or float64"
-    elif row_starts.shape != (shape[0] + 1,) or columns.ndim != 1 or columns.shape != values.shape:
-        problem = "arrays do not fit the shape"
-    elif int(row_starts[0]) != 0 or int(row_starts[-1]) != columns.numel():
+        return "indices are not int32"
+    if values.dtype not in CSR_DTYPES:
+        return f"values are {values.dtype}, not float32 or float64"
+    if row_starts.shape != (shape[0] + 1,) or columns.ndim != 1 or columns.shape != values.shape:
+        return "arrays do not fit the shape"
+    return None
+
+
+def _sound_at_a_glance(arrays: Arrays, shape: tuple[int, int]) -> bool:
+    """Tell whether the compiled check, a single pass, finds the indices sound; False without it."""
+    library, (row_starts, columns, _) = kernels(), arrays
+    if library is None or not (row_starts.is_contiguous() and columns.is_contiguous()):
+        return False
+    return library.rows_are_sound(
+        row_starts.data_ptr(), columns.data_ptr(), shape[0], columns.numel(), shape[1]
+    )
+
+
+def _index_problem(arrays: Arrays, shape: tuple[int, int]) -> str | None:
+    row_starts, columns, _ = arrays
+    problem = None
+    if int(row_starts[0]) != 0 or int(row_starts[-1]) != columns.numel():
         problem = "row starts do not cover the values"
     elif bool((row_starts[1:] < row_starts[:-1]).any()):
         problem = "row starts decrease"
@@ -69,8 +114,7 @@ def check_csr(
         problem = "a column is outside the matrix"
     elif not _increasing_in_rows(row_starts, columns):
         problem = "columns of a row are not in increasing order"
-    if problem is not None:
-        raise ArgumentError(f"no CSR matrix of shape {list(shape)}: {problem}")
+    return problem
 
 
 def _increasing_in_rows(row_starts: torch.Tensor, columns: torch.Tensor) -> bool:
@@ -83,7 +127,7 @@ def _increasing_in_rows(row_starts: torch.Tensor, columns: torch.Tensor) -> bool
 
 
 class CsrModule(nn.Module):
-    """Three CSR buffers with the torch tensor made from them, rebuilt when they are replaced.
+    """Three CSR buffers with what was made from them, made again when they change.
 
     State dicts hold the plain arrays, whose lengths may differ from the present ones when they
     are loaded. The module is for inference only: nothing in it is trainable.
@@ -93,21 +137,14 @@ class CsrModule(nn.Module):
     columns: torch.Tensor
     values: torch.Tensor
 
-    def __init__(
-        self,
-        row_starts: torch.Tensor,
-        columns: torch.Tensor,
-        values: torch.Tensor,
-        shape: tuple[int, int],
-    ) -> None:
+    def __init__(self, csr: CsrArrays) -> None:
         super().__init__()
-        check_csr(row_starts, columns, values, shape)
-        self.matrix_shape = shape
-        self.register_buffer("row_starts", row_starts)
-        self.register_buffer("columns", columns)
-        self.register_buffer("values", values)
-        self._made_from: tuple[torch.Tensor | None, ...] = ()
-        self._made: Any = None
+        check_csr((csr.row_starts, csr.columns, csr.values), csr.shape)
+        self.matrix_shape = csr.shape
+        self.register_buffer("row_starts", csr.row_starts)
+        self.register_buffer("columns", csr.columns)
+        self.register_buffer("values", csr.values)
+        self._slot = Slot()
 
     @property
     def nonzeros(self) -> int:
@@ -116,9 +153,9 @@ class CsrModule(nn.Module):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the three arrays."""
-        buffers = (self.row_starts, self.columns, self.values)
-        return sum(buffer.numel() * buffer.itemsize for buffer in buffers)
+        """Bytes of the three arrays, and of what the calls so far have added to them."""
+        arrays = sum(buffer.numel() * buffer.itemsize for buffer in self.arrays)
+        return arrays + self._slot.extra_bytes
 
     def dense_matrix(self) -> torch.Tensor:
         """Return the matrix as a dense tensor ``[rows, columns]``."""
@@ -129,35 +166,39 @@ class CsrModule(nn.Module):
         matrix[rows, self.columns.long()] = self.values
         return matrix
 
-    def made(self) -> Any:
-        """Return what :meth:`make` builds from the buffers, built again if they were replaced."""
-        # Past torch's attribute look-up: this runs in every call, which may last ten microseconds.
-        buffers = self._buffers
-        values, bias = buffers["values"], buffers.get("bias")
-        made_from = self._made_from
-        if not made_from or made_from[0] is not values or made_from[1] is not bias:
-            self._made = self.make()
-            self._made_from = (values, bias)
-        return self._made
+    @property
+    def arrays(self) -> Arrays:
+        """Row starts, columns and values."""
+        return self.row_starts, self.columns, self.values
 
-    def remake(self) -> None:
-        """Forget what was made, because an option of the layer changed."""
-        self._made_from = ()
+    def made(self) -> Any:
+        """Return what :meth:`make` builds, built again if a buffer or an option changed."""
+        # Past torch's attribute look-up: this runs in every call, which may last ten microseconds.
+        buffers: dict[str, Any] = self._buffers
+        arrays = buffers["row_starts"], buffers["columns"], buffers["values"]
+        return self._slot.get(arrays, buffers.get("bias"), self.options(), self.make)
+
+    def options(self) -> Hashable:
+        """Return what else decides how the product is made."""
+        return None
 
     def make(self) -> Any:
-        """Build what the forward pass multiplies with."""
-        return csr_tensor(self.row_starts, self.columns, self.values, self.matrix_shape)
+        """Check the buffers, which anybody may have replaced, and build the product from them."""
+        raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies and pickles hold the buffers alone; what is made from them holds addresses.
-        return {**self.__dict__, "_made": None, "_made_from": ()}
+        return {**self.__dict__, "_slot": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "_slot": Slot()})  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         given = [state_dict.get(prefix + name) for name in _BUFFERS]
         row_starts, columns, values = given
         if row_starts is not None and columns is not None and values is not None:
             try:
-                check_csr(row_starts, columns, values, self.matrix_shape)
+                check_csr((row_starts, columns, values), self.matrix_shape)
             except ArgumentError as error:
                 raise CheckpointError(f"{prefix}: {error}; load the layer that was saved") from None
             for name in _BUFFERS:

@@ -15,7 +15,7 @@ from mirrormask.deploy.extras import optional
 from mirrormask.deploy.timing import machine
 from mirrormask.errors import ArgumentError, OutputError
 from mirrormask.kernels import kernel_status, kernels
-from mirrormask.kernels.build import BuildError, build, compiler
+from mirrormask.kernels.build import BuildError, TargetError, build, compiler
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,13 +59,16 @@ def diagnose() -> tuple[Finding, ...]:
             if library is None
             else f"{status.reason}; this processor runs {', '.join(library.variants)}",
         ),
-        Finding(
-            what="without kernels",
-            state="torch CSR",
-            meaning="linear layers at small batch gain, convolutions little",
-        ),
-        _compiler(),
     ]
+    if library is None:
+        found.append(
+            Finding(
+                what="in their place",
+                state="torch CSR",
+                meaning="linear layers at small batch gain, convolutions little",
+            )
+        )
+    found.append(_compiler())
     for name, use in _OPTIONAL.items():
         try:
             found.append(Finding(what=name, state=version(name), meaning=use))
@@ -91,9 +94,10 @@ def build_kernels() -> Path:
     """
     try:
         return build()
+    except TargetError as error:
+        raise OutputError(f"the kernels were not installed: {error}") from error
     except BuildError as error:
-        kind = OutputError if "cannot be written" in str(error) else ArgumentError
-        raise kind(f"the kernels were not compiled: {error}") from error
+        raise ArgumentError(f"the kernels were not compiled: {error}") from error
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

@@ -38,6 +38,13 @@ class BlockedWeights:
         )
         self.structure = Blocks(across, down, *(array.data_ptr() for array in self.arrays))
 
-    def attach(self, matrix: Rows) -> None:
-        """Let the matrix use these blocks; the caller keeps them alive."""
-        matrix.blocks = ctypes.pointer(self.structure)
+    @property
+    def bytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.numel() * array.itemsize for array in self.arrays)
+
+    def attached_to(self, matrix: Rows) -> Rows:
+        """Return the matrix with these blocks, which the caller keeps alive."""
+        twin = Rows.from_buffer_copy(matrix)
+        twin.blocks = ctypes.pointer(self.structure)
+        return twin

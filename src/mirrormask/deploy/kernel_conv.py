@@ -2,55 +2,62 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import torch
 from torch.nn.functional import pad
 
 from mirrormask.deploy.conv_product import ConvGeometry
-from mirrormask.deploy.kernel_linear import check_arrays
+from mirrormask.deploy.kernel_linear import rows_of
+from mirrormask.deploy.made import Arrays
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels import Conv, Library, Rows
 
 # Plans hold one offset per weight: a few image sizes at a time are enough.
 _PLANS = 4
 
+_Plan = tuple[Conv, Rows, torch.Tensor]
+
 
 class ConvKernel:
     """A sparse convolution as the kernels see it, planned anew for each size of image.
 
-    ``arrays`` are CSR with columns ``(channel * kernel_h + y) * kernel_w + x``.
-
-    Raises:
-        ArgumentError: ``check`` was asked for, and the arrays do not fit the geometry.
+    ``arrays`` are CSR with columns ``(channel * kernel_h + y) * kernel_w + x``, and were checked.
+    Several threads may call it at once.
     """
 
     def __init__(
         self,
         library: Library,
-        arrays: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        arrays: Arrays,
         bias: torch.Tensor | None,
         geometry: ConvGeometry,
         *,
         relu: bool = False,
-        check: bool = False,
     ) -> None:
         starts, columns, values = arrays
-        self.arrays = starts.contiguous(), columns.contiguous(), values.contiguous()
-        self.bias = None if bias is None else bias.contiguous()
-        if check:
-            width = geometry.in_channels * geometry.kernel[0] * geometry.kernel[1]
-            if starts.numel() != geometry.out_channels + 1:
-                raise ArgumentError(f"the kernel has not {geometry.out_channels} rows")
-            check_arrays(library, self.arrays, self.bias, width)
+        self._arrays = starts.contiguous(), columns.contiguous(), values.contiguous()
+        self._bias = None if bias is None else bias.contiguous()
         self.geometry, self._relu, self._library = geometry, relu, library
-        self._plans: OrderedDict[torch.Size, tuple[Conv, Rows, torch.Tensor]] = OrderedDict()
+        self.plans: dict[torch.Size, _Plan] = {}
+
+    @property
+    def extra_bytes(self) -> int:
+        """Bytes held besides the arrays that were given: the offsets of each plan."""
+        plans = self.plans.values()
+        return sum(offsets.numel() * offsets.itemsize for _, _, offsets in plans)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the convolution of ``x`` ``[n, in, h, w]``."""
+        """Return the convolution of ``x`` ``[n, in, h, w]``.
+
+        Raises:
+            ArgumentError: ``x`` is not float32 on the CPU, or does not fit the kernel.
+        """
         geometry = self.geometry
         if x.dtype != torch.float32 or x.device.type != "cpu":
             raise ArgumentError(f"the input is {x.dtype} on {x.device}: give float32 on the CPU")
+        if x.ndim != 4 or x.shape[1] != geometry.in_channels:
+            raise ArgumentError(
+                f"an input of shape {list(x.shape)} has not {geometry.in_channels} channels"
+            )
         if geometry.padding_mode != "zeros" and any(geometry.padding):
             x = pad(x, list(geometry.padding), mode=geometry.padding_mode)
         x = x.contiguous()
@@ -62,15 +69,15 @@ class ConvKernel:
         )
         return out
 
-    def _plan(self, shape: torch.Size) -> tuple[Conv, Rows, torch.Tensor]:
-        found = self._plans.get(shape)
+    def _plan(self, shape: torch.Size) -> _Plan:
+        found = self.plans.get(shape)
         if found is None:
-            found = self._plans[shape] = self._new_plan(shape)
-            while len(self._plans) > _PLANS:
-                self._plans.popitem(last=False)
+            found = self._new_plan(shape)
+            # The oldest goes. A new dictionary: other threads may be looking into this one.
+            self.plans = dict([*list(self.plans.items())[1 - _PLANS :], (shape, found)])
         return found
 
-    def _new_plan(self, shape: torch.Size) -> tuple[Conv, Rows, torch.Tensor]:
+    def _new_plan(self, shape: torch.Size) -> _Plan:
         geometry = self.geometry
         images, channels, height, width = shape
         if geometry.padding_mode == "zeros":
@@ -91,15 +98,8 @@ class ConvKernel:
                 f"images of shape {list(shape)} do not fit the kernel {geometry.kernel}, or are "
                 "too large for one call: give fewer or smaller images"
             )
-        starts, columns, values = self.arrays
+        starts, columns, values = self._arrays
         offsets = torch.empty_like(columns)
         self._library.offsets(conv, columns.data_ptr(), columns.numel(), offsets.data_ptr())
-        rows = self._library.rows(
-            geometry.out_channels,
-            starts=starts.data_ptr(),
-            columns=offsets.data_ptr(),
-            values=values.data_ptr(),
-            bias=None if self.bias is None else self.bias.data_ptr(),
-            relu=self._relu,
-        )
+        rows = rows_of(self._library, (starts, offsets, values), self._bias, relu=self._relu)
         return conv, rows, offsets

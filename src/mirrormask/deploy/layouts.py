@@ -49,7 +49,6 @@ def fuse_relus(model: nn.Module) -> int:
         reader = _past_identities(graph, node)
         if reader is not None and graph.is_free(reader) and _is_relu(graph, reader):
             layer.relu = True
-            layer.remake()
             replace_module(model, str(reader.target), nn.Identity())
             fused += 1
     return fused

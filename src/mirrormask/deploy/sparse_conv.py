@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Self, cast
+from collections.abc import Hashable, Sequence
+from typing import Self, cast
 
 import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from mirrormask.deploy.conv_operator import matrices_of, sparse_conv2d_op
-from mirrormask.deploy.conv_product import ConvGeometry, convolve
-from mirrormask.deploy.csr import CsrModule, is_recording
+from mirrormask.deploy.conv_operator import (
+    CONV_FORMS,
+    ConvForm,
+    conv_product,
+    matrix_shape,
+    sparse_conv2d_op,
+)
+from mirrormask.deploy.conv_product import ConvGeometry, Products, convolve
+from mirrormask.deploy.csr import CsrModule, check_bias, is_recording
 from mirrormask.deploy.decode import CsrArrays
 from mirrormask.deploy.kernel_conv import ConvKernel
-from mirrormask.deploy.kernel_linear import kernels_for
 from mirrormask.deploy.sparse_linear import csr_of_matrix
 from mirrormask.errors import ArgumentError
 
-ConvForm = Literal["kernel", "shifts", "columns"]
-CONV_FORMS: tuple[ConvForm, ...] = ("kernel", "shifts", "columns")
 Conv = nn.Conv1d | nn.Conv2d
 
 
@@ -48,14 +51,12 @@ class SparseConv2d(CsrModule):
     def __init__(
         self, csr: CsrArrays, bias: torch.Tensor | None, form: ConvForm, geometry: ConvGeometry
     ) -> None:
-        super().__init__(csr.row_starts, csr.columns, csr.values, csr.shape)
+        super().__init__(csr)
         if form not in CONV_FORMS:
             raise ArgumentError(f"form={form!r} is unknown: choose one of {', '.join(CONV_FORMS)}")
-        offsets = geometry.kernel[0] * geometry.kernel[1]
-        tall = (offsets * geometry.out_channels, geometry.in_channels)
-        wide = (geometry.out_channels, offsets * geometry.in_channels)
-        if csr.shape != (tall if form == "shifts" else wide):
+        if csr.shape != matrix_shape(form, geometry):
             raise ArgumentError(f"a matrix of shape {csr.shape} is no kernel of form {form!r}")
+        check_bias(bias, geometry.out_channels, csr.values)
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.form: ConvForm = form
         self.geometry = geometry
@@ -72,8 +73,6 @@ class SparseConv2d(CsrModule):
         kernel = _ungrouped(conv)
         if form == "shifts":
             matrix = kernel.permute(2, 3, 0, 1).reshape(-1, geometry.in_channels)
-        elif form == "columns":
-            matrix = kernel.permute(0, 2, 3, 1).reshape(geometry.out_channels, -1)
         else:
             matrix = kernel.reshape(geometry.out_channels, -1)
         bias = None if conv.bias is None else conv.bias.detach().clone()
@@ -106,31 +105,28 @@ class SparseConv2d(CsrModule):
             )
             return opaque
         with torch.no_grad():
-            made: ConvKernel | list[torch.Tensor | None] = self.made()
+            made: ConvKernel | Products = self.made()
             if isinstance(made, ConvKernel):
                 return made(images)
             out = convolve(images, made, self.bias, geometry)
             return out.relu_() if self.relu else out
 
-    def make(self) -> ConvKernel | list[torch.Tensor | None]:
+    def options(self) -> Hashable:
+        """Return what else decides how the product is made."""
+        return self.form, self.relu
+
+    def make(self) -> ConvKernel | Products:
         """Build the kernel's view, or the CSR tensors, one a kernel offset or one in all."""
-        library = kernels_for(self.values) if self.form == "kernel" else None
-        if library is not None:
-            arrays = (self.row_starts, self.columns, self.values)
-            return ConvKernel(library, arrays, self.bias, self.geometry, relu=self.relu)
-        return matrices_of(self.row_starts, self.columns, self.values, self.form, self.geometry)
+        return conv_product(self.arrays, self.bias, self.form, self.geometry, relu=self.relu)
 
     def dense_kernel(self) -> torch.Tensor:
         """Return the kernel ``[out, in, kh, kw]``, groups written out as zeros."""
         geometry = self.geometry
-        if self.form == "kernel":
-            sizes = (geometry.out_channels, geometry.in_channels, *geometry.kernel)
-            return self.dense_matrix().reshape(sizes)
         if self.form == "shifts":
             sizes = (*geometry.kernel, geometry.out_channels, geometry.in_channels)
             return self.dense_matrix().reshape(sizes).permute(2, 3, 0, 1).contiguous()
-        sizes = (geometry.out_channels, *geometry.kernel, geometry.in_channels)
-        return self.dense_matrix().reshape(sizes).permute(0, 3, 1, 2).contiguous()
+        sizes = (geometry.out_channels, geometry.in_channels, *geometry.kernel)
+        return self.dense_matrix().reshape(sizes)
 
     def to_dense(self) -> nn.Module:
         """Return an ordinary layer that computes the same; groups are written out as zeros."""

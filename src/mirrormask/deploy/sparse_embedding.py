@@ -7,8 +7,9 @@ from typing import Self
 import torch
 from torch import nn
 
-from mirrormask.deploy.csr import CsrModule
+from mirrormask.deploy.csr import CsrModule, check_csr
 from mirrormask.deploy.decode import CsrArrays
+from mirrormask.deploy.made import made_for
 from mirrormask.deploy.sparse_linear import csr_of_matrix
 from mirrormask.errors import ArgumentError
 
@@ -22,8 +23,12 @@ def sparse_embedding_op(
     width: int,
 ) -> torch.Tensor:
     """Return the dense rows ``[..., width]`` that ``tokens`` name in a CSR table."""
-    flat = tokens.reshape(-1).long()
     rows = row_starts.numel() - 1
+    # Anybody may call an operator, or load a program that does, so nothing is trusted.
+    made_for(
+        (row_starts, columns, values), None, width, lambda arrays: check_csr(arrays, (rows, width))
+    )
+    flat = tokens.reshape(-1).long()
     if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < rows:
         raise ArgumentError(f"a token is outside 0..{rows - 1}: the table has {rows} rows")
     starts = row_starts[flat].long()
@@ -66,7 +71,7 @@ class SparseEmbedding(CsrModule):
     """
 
     def __init__(self, csr: CsrArrays) -> None:
-        super().__init__(csr.row_starts, csr.columns, csr.values, csr.shape)
+        super().__init__(csr)
         self.num_embeddings, self.embedding_dim = csr.shape
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Literal, Self
 
 import torch
@@ -11,12 +12,15 @@ from mirrormask.deploy.csr import (
     CSR_DTYPES,
     CsrModule,
     Engine,
+    check_bias,
+    check_csr,
     csr_tensor,
     dense_to_csr,
     is_recording,
 )
 from mirrormask.deploy.decode import CsrArrays
 from mirrormask.deploy.kernel_linear import LinearKernel, kernels_for
+from mirrormask.deploy.made import Arrays, made_for
 from mirrormask.errors import ArgumentError
 
 OutputLayout = Literal["rows", "columns"]
@@ -81,13 +85,16 @@ def sparse_linear_op(
     relu: bool = False,  # noqa: FBT001
 ) -> torch.Tensor:
     """Multiply rows ``[n, in]`` with a CSR matrix ``[out, in]`` as one opaque operator."""
-    library = kernels_for(values)
-    if library is not None:
-        arrays = (row_starts, columns, values)
-        # Anybody may call an operator, or load a program that does, so nothing is trusted.
-        return LinearKernel(library, arrays, bias, x.shape[1], relu=relu, check=True)(x)
-    matrix = csr_tensor(row_starts, columns, values, (row_starts.numel() - 1, x.shape[1]))
-    out = multiply(matrix, x, bias).contiguous()
+    width = x.shape[1]
+
+    def make(arrays: Arrays) -> LinearKernel | torch.Tensor:
+        return linear_product(arrays, bias, width, relu=relu, engine="kernel")
+
+    # Anybody may call an operator, or load a program that does, so nothing is trusted.
+    made = made_for((row_starts, columns, values), bias, (width, relu), make)
+    if isinstance(made, LinearKernel):
+        return made(x)
+    out = multiply(made, x, bias).contiguous()
     return out.relu_() if relu else out
 
 
@@ -101,6 +108,19 @@ def _(
     relu: bool = False,  # noqa: FBT001
 ) -> torch.Tensor:
     return x.new_empty((x.shape[0], row_starts.shape[0] - 1))
+
+
+def linear_product(
+    arrays: Arrays, bias: torch.Tensor | None, width: int, *, relu: bool, engine: Engine
+) -> LinearKernel | torch.Tensor:
+    """Return the checked matrix as the kernels see it, or as a CSR tensor of torch."""
+    shape = (arrays[0].numel() - 1, width)
+    check_csr(arrays, shape)
+    check_bias(bias, shape[0], arrays[2])
+    library = kernels_for(arrays[2]) if engine == "kernel" else None
+    if library is not None:
+        return LinearKernel(library, arrays, bias, width, relu=relu)
+    return csr_tensor(*arrays, shape)
 
 
 class SparseLinear(CsrModule):
@@ -129,15 +149,9 @@ class SparseLinear(CsrModule):
     bias: torch.Tensor | None
 
     def __init__(self, csr: CsrArrays, bias: torch.Tensor | None = None) -> None:
-        super().__init__(csr.row_starts, csr.columns, csr.values, csr.shape)
+        super().__init__(csr)
         self.out_features, self.in_features = csr.shape
-        if bias is not None and (
-            bias.shape != (self.out_features,) or bias.dtype != csr.values.dtype
-        ):
-            raise ArgumentError(
-                f"a bias of shape {list(bias.shape)} and type {bias.dtype} does not fit "
-                f"{self.out_features} outputs of type {csr.values.dtype}"
-            )
+        check_bias(bias, self.out_features, csr.values)
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.output_layout: OutputLayout = "rows"
         self.shared: SharedColumns | None = None
@@ -171,14 +185,15 @@ class SparseLinear(CsrModule):
                 return self._multiply(x)
         return self._multiply(x)
 
-    def make(self) -> LinearKernel | tuple[torch.Tensor, torch.Tensor | None]:
-        """Build the kernel's view of the matrix, or the CSR tensor and the bias as a column."""
-        library = kernels_for(self.values) if self.engine == "kernel" else None
-        if library is not None:
-            arrays = (self.row_starts, self.columns, self.values)
-            return LinearKernel(library, arrays, self.bias, self.in_features, relu=self.relu)
-        bias = self._buffers["bias"]
-        return super().make(), None if bias is None else bias[:, None]
+    def options(self) -> Hashable:
+        """Return what else decides how the product is made."""
+        return self.engine, self.relu
+
+    def make(self) -> LinearKernel | torch.Tensor:
+        """Build the kernel's view of the matrix, or torch's."""
+        return linear_product(
+            self.arrays, self.bias, self.in_features, relu=self.relu, engine=self.engine
+        )
 
     def _multiply(self, x: torch.Tensor) -> torch.Tensor:
         made = self.made()
@@ -195,16 +210,13 @@ class SparseLinear(CsrModule):
         return out if flat else out.view(*x.shape[:-1], self.out_features)
 
     def _by_torch(
-        self,
-        made: tuple[torch.Tensor, torch.Tensor | None],
-        rows: torch.Tensor,
-        columns: torch.Tensor | None,
+        self, matrix: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor | None
     ) -> torch.Tensor:
-        matrix, bias = made
-        if rows.shape[0] <= _MAX_VECTOR_ROWS:
-            out = multiply(matrix, rows, self._buffers["bias"])
+        bias = self._buffers["bias"]
+        if columns is None:
+            out = multiply(matrix, rows, bias)
         else:
-            out = _product(matrix, rows.t().contiguous() if columns is None else columns, bias)
+            out = _product(matrix, columns, None if bias is None else bias[:, None])
         return out.relu_() if self.relu else out
 
     def to_dense(self) -> nn.Module:

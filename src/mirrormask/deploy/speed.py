@@ -48,7 +48,7 @@ class LayerSpeed:
             dense_ms=dense_ms,
             sparse_ms=sparse_ms,
             dense_bytes=costs.dense_bytes,
-            sparse_bytes=costs.sparse_bytes,
+            sparse_bytes=costs.bytes_of.get(costs.best_form(), 0),
             choice=form,
             reason=reason,
         )

@@ -36,8 +36,22 @@ _VARIED = {
 }
 
 
+# For tests and fuzzing: stop at the first wrong access, and share even the smallest work out.
+SANITIZERS = (
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-g",
+    "-O1",
+    "-DMM_LEAST_WORK=1",
+)
+
+
 class BuildError(Exception):
     """The kernels cannot be compiled here; the text says why in one line."""
+
+
+class TargetError(BuildError):
+    """They were compiled, but the library cannot be written to its place."""
 
 
 def compiler() -> list[str]:
@@ -46,7 +60,10 @@ def compiler() -> list[str]:
     Raises:
         BuildError: There is none.
     """
-    named = shlex.split(os.environ.get("CC", ""))
+    try:
+        named = shlex.split(os.environ.get("CC", ""))
+    except ValueError as error:
+        raise BuildError(f"CC={os.environ['CC']!r} is no command: {error}") from error
     for command in [named] if named else [["cc"], ["gcc"], ["clang"]]:
         if shutil.which(command[0]):
             return command
@@ -62,7 +79,8 @@ def build(target: Path = LIBRARY, *, main: Path | None = None, flags: Sequence[s
         flags: More flags for the compiler, such as those of sanitizers.
 
     Raises:
-        BuildError: There is no compiler, or it fails, or the target cannot be written.
+        BuildError: There is no compiler, or it fails.
+        TargetError: The target cannot be written.
     """
     if sys.platform not in ("linux", "darwin"):
         raise BuildError(f"the kernels are written for GCC and Clang, not for {sys.platform}")
@@ -81,7 +99,7 @@ def build(target: Path = LIBRARY, *, main: Path | None = None, flags: Sequence[s
             shutil.copy(made, beside)
             beside.replace(target)
         except OSError as error:
-            raise BuildError(f"{target} cannot be written: {error.strerror}") from error
+            raise TargetError(f"{target} cannot be written: {error.strerror}") from error
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink()

@@ -14,17 +14,18 @@ from pathlib import Path
 
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels.build import LIBRARY
-from mirrormask.kernels.structures import VARIANTS, Conv, ProgramData, Rows
+from mirrormask.kernels.structures import VARIANTS, Blocks, Conv, ProgramData, Rows
 
 ENVIRONMENT = "MIRRORMASK_KERNELS"
-_ABI = 3
+_ABI = 4
 _NO_MEMORY = 1
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_abi": (c_int, ()),
     "mm_supported": (c_int, (c_int,)),
     "mm_release": (None, ()),
     "mm_check_rows": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64)),
-    "mm_blocks_pay": (c_int, (POINTER(Rows), c_int64, c_int64)),
+    "mm_sizes": (None, (POINTER(c_int64 * 3),)),
+    "mm_least_for_blocks": (c_int64, (POINTER(Rows), c_int64)),
     "mm_blocks_fill": (
         c_int,
         (POINTER(Rows), c_int64, *[c_void_p] * 5, POINTER(c_int64 * 2)),
@@ -61,6 +62,10 @@ class Library:
             function.restype, function.argtypes = result, arguments
         if self._functions.mm_abi() != _ABI:
             raise OSError(f"its interface is version {self._functions.mm_abi()}, not {_ABI}")
+        sizes = (c_int64 * 3)()
+        self._functions.mm_sizes(byref(sizes))
+        if list(sizes) != [ctypes.sizeof(kind) for kind in (Rows, Blocks, Conv)]:
+            raise OSError("its structures are laid out in another way")
         self.variants = tuple(
             name for index, name in enumerate(VARIANTS) if self._functions.mm_supported(index)
         )
@@ -84,9 +89,9 @@ class Library:
         variant = VARIANTS.index(self.variant)
         return Rows(rows, starts, columns, values, bias, int(relu), variant, None)
 
-    def blocks_pay(self, rows: Rows, width: int, n: int) -> bool:
-        """Tell whether blocks would make products with ``n`` rows of ``width`` floats faster."""
-        return bool(self._functions.mm_blocks_pay(byref(rows), width, n))
+    def least_for_blocks(self, rows: Rows, width: int) -> int:
+        """Return from how many input rows on blocks make products faster; 2**63 - 1 is never."""
+        return int(self._functions.mm_least_for_blocks(byref(rows), width))
 
     def fill_blocks(
         self,

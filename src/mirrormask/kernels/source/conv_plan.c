@@ -49,6 +49,8 @@ int mm_conv_plan(struct mm_conv *c)
         if (!small(c->kernel[axis], 1) || !small(c->stride[axis], 1) ||
             !small(c->dilation[axis], 1) || c->stride[axis] > 4096 || c->kernel[axis] > 4096)
             return MM_BAD_ARGUMENT;
+        if (!small(padded[axis], 1)) /* two sums of three sizes: their product must fit as well */
+            return MM_BAD_ARGUMENT;
         int64_t room = padded[axis] - c->dilation[axis] * (c->kernel[axis] - 1) - 1;
         if (room < 0)
             return MM_BAD_ARGUMENT;

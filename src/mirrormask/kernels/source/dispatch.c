@@ -7,6 +7,12 @@
 
 int mm_abi(void) { return MM_ABI; }
 
+void mm_sizes(int64_t sizes[3])
+{
+    sizes[0] = sizeof(struct mm_rows), sizes[1] = sizeof(struct mm_blocks);
+    sizes[2] = sizeof(struct mm_conv);
+}
+
 int mm_supported(int variant)
 {
     if (variant == MM_PORTABLE)
@@ -49,8 +55,16 @@ int mm_check_rows(const int32_t *starts, const int32_t *columns, int64_t rows, i
     int wrong = 0;
     for (int64_t r = 0; r < rows; r++)
         wrong |= starts[r + 1] < starts[r];
-    for (int64_t i = 0; i < nonzeros; i++)
-        wrong |= columns[i] < 0 || columns[i] >= width;
+    if (wrong)
+        return MM_BAD_ARGUMENT;
+    for (int64_t r = 0; r < rows; r++) {
+        if (starts[r] == starts[r + 1])
+            continue;
+        /* Increasing columns are inside if the first and the last are. */
+        wrong |= columns[starts[r]] < 0 || columns[starts[r + 1] - 1] >= width;
+        for (int64_t i = starts[r] + 1; i < starts[r + 1]; i++)
+            wrong |= columns[i] <= columns[i - 1];
+    }
     return wrong ? MM_BAD_ARGUMENT : MM_OK;
 }
 

@@ -43,9 +43,17 @@ static int worth(const struct mm_rows *w, int64_t width, int64_t wide)
            w->starts[w->rows] * (int64_t)MM_BLOCK_COLUMNS >= weights * w->rows * width;
 }
 
-int mm_blocks_pay(const struct mm_rows *w, int64_t width, int64_t n)
+int64_t mm_least_for_blocks(const struct mm_rows *w, int64_t width)
 {
-    return !mm_bad_rows(w) && width > 0 && n > ALONE && worth(w, width, mm_widths[tile_width(n, 0)]);
+    if (mm_bad_rows(w) || width <= 0)
+        return INT64_MAX;
+    int64_t least = ALONE + 1;
+    for (int i = 0; i < MM_WIDTHS && mm_widths[i] <= WIDEST; i++) {
+        if (worth(w, width, mm_widths[i]))
+            return least;
+        least = mm_widths[i] + 1;
+    }
+    return INT64_MAX;
 }
 
 static int as_it_is(const struct linear_job *j)

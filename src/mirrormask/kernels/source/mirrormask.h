@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define MM_ABI 3
+#define MM_ABI 4
 
 enum { MM_OK = 0, MM_NO_MEMORY = 1, MM_BAD_ARGUMENT = 2 };
 enum { MM_PORTABLE = 0, MM_AVX2 = 1, MM_AVX512 = 2, MM_VARIANTS = 3 };
@@ -64,16 +64,19 @@ struct mm_conv {
 };
 
 int mm_abi(void);
+/* Sizes of mm_rows, mm_blocks and mm_conv, for those who lay them out in another language. */
+void mm_sizes(int64_t sizes[3]);
 int mm_supported(int variant);
 /* Release what the calling thread's scratch memory holds, and end idle worker threads. */
 void mm_release(void);
 
-/* MM_OK if starts and columns are a matrix of rows x width whose reads stay inside. */
+/* MM_OK if starts and columns are a matrix of rows x width: reads stay inside, and the columns of a
+ * row increase, which mm_blocks_fill relies on. */
 int mm_check_rows(const int32_t *starts, const int32_t *columns, int64_t rows, int64_t nonzeros,
                   int64_t width);
 
-/* 1 if blocks would make products with n rows faster. */
-int mm_blocks_pay(const struct mm_rows *w, int64_t width, int64_t n);
+/* From how many rows of x on blocks make products faster; INT64_MAX: never. */
+int64_t mm_least_for_blocks(const struct mm_rows *w, int64_t width);
 /* Cut checked rows into blocks: fills the arrays, which are as large as they may get, and tells how
  * many groups and rows there are in sizes[0] and sizes[1]. */
 int mm_blocks_fill(const struct mm_rows *w, int64_t width, int32_t *starts, struct mm_group *groups,

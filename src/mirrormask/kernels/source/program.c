@@ -242,7 +242,7 @@ int mm_program_run(const struct mm_program *program, float *const *ports, int64_
 static struct mm_blocks *blocks_of(const struct mm_program *p, const struct mm_tile_step *s)
 {
     struct mm_rows w = rows_of(p, &s->matrix);
-    if (!mm_blocks_pay(&w, s->width, s->count))
+    if (s->count < mm_least_for_blocks(&w, s->width))
         return NULL;
     size_t across = (size_t)(s->width + MM_BLOCK_COLUMNS - 1) / MM_BLOCK_COLUMNS;
     size_t down = (size_t)(w.rows + MM_BLOCK_ROWS - 1) / MM_BLOCK_ROWS;

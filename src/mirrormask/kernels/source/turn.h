@@ -2,7 +2,12 @@
 #ifndef MM_TURN_H
 #define MM_TURN_H
 
+#if defined(__clang__) || __GNUC__ >= 12
 #define PAIR(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else /* older GCC has its own word for it */
+typedef int places8 __attribute__((vector_size(32)));
+#define PAIR(a, b, ...) __builtin_shuffle(a, b, (places8){__VA_ARGS__})
+#endif
 
 /* 8 x 8 floats, as two rounds of pairs within 128 bits and one across. */
 INLINE void turn_8x8(const float *from, int64_t from_step, float *to, int64_t to_step)

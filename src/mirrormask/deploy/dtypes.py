@@ -100,4 +100,3 @@ def words_of(tensor: torch.Tensor) -> Words:
     flat = tensor.detach().as_strided((tensor.numel(),), (1,))
     words: Words = flat.view(_WORD_TORCH[word_bytes(tensor.dtype)]).numpy()
     return words
-

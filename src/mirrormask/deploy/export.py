@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from mirrormask.deploy.arguments import module_of
-from mirrormask.files.paths import path_of
 from mirrormask.deploy.csr import CsrModule
 from mirrormask.deploy.example_inputs import Inputs, arguments_of
 from mirrormask.deploy.extras import optional
@@ -30,6 +29,7 @@ from mirrormask.deploy.sparse_conv import SparseConv2d
 from mirrormask.deploy.sparse_embedding import SparseEmbedding
 from mirrormask.deploy.sparse_linear import SparseLinear
 from mirrormask.errors import ArgumentError, OutputError
+from mirrormask.files.paths import path_of
 
 _TOLERANCE = 1e-3
 

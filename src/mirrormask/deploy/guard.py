@@ -12,7 +12,7 @@ from torch import nn
 from mirrormask.deploy.model_graph import storage_bytes
 from mirrormask.deploy.outputs import output_error
 from mirrormask.deploy.runner.forward import program_of
-from mirrormask.deploy.runner.reasons import Unsupported
+from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.trial import with_program
 from mirrormask.deploy.speed import LayerSpeed, Plan, SpeedReport
 from mirrormask.deploy.timing import Timings, interleave, machine
@@ -92,7 +92,7 @@ def _as_program(
         return None
     try:
         found = with_program(job.rewritten, compiled, job.inputs, job.expected, part=part)
-    except Unsupported as reason:
+    except UnsupportedError as reason:
         job.notes.append(f"not run as one program: {reason}")
         return None
     error = job.error(found)

@@ -101,11 +101,7 @@ class Plan:
             raise ArgumentError("the text is no plan of this version: compile again without it")
         choices, rewrite = data.get("choices"), data.get("rewrite")
         part = data.get("part", 0)
-        if (
-            not isinstance(choices, dict)
-            or not isinstance(rewrite, bool)
-            or type(part) is not int
-        ):
+        if not isinstance(choices, dict) or not isinstance(rewrite, bool) or type(part) is not int:
             raise ArgumentError("the plan is damaged: compile again without it")
         return cls(choices=cast(dict[str, Form], choices), rewrite=rewrite, part=part)
 

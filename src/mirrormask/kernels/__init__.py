@@ -7,4 +7,13 @@ This room knows neither torch nor numpy: it takes addresses. What makes tensors 
 from mirrormask.kernels.library import KernelStatus, Library, kernel_status, kernels
 from mirrormask.kernels.structures import Blocks, Conv, ProgramData, Rows
 
-__all__ = ["Blocks", "Conv", "KernelStatus", "Library", "ProgramData", "Rows", "kernel_status", "kernels"]
+__all__ = [
+    "Blocks",
+    "Conv",
+    "KernelStatus",
+    "Library",
+    "ProgramData",
+    "Rows",
+    "kernel_status",
+    "kernels",
+]

@@ -20,7 +20,15 @@ from pathlib import Path
 SOURCE = Path(__file__).parent / "source"
 LIBRARY = Path(__file__).parent / "libmirrormask.so"
 # Contraction is what makes multiply-adds of a * b + c; nothing else is allowed to change results.
-_FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-ffp-contract=fast", "-fvisibility=default", "-fno-math-errno", "-Wall")
+_FLAGS = (
+    "-std=gnu11",
+    "-O3",
+    "-fPIC",
+    "-ffp-contract=fast",
+    "-fvisibility=default",
+    "-fno-math-errno",
+    "-Wall",
+)
 # Each variant of the inner loops, and the flags that it is compiled with.
 _X86 = {
     "portable": (),

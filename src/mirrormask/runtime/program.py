@@ -63,9 +63,7 @@ class Program:
         """Bytes of the weights and indices in memory."""
         return sum(int(array.nbytes) for array in self._arrays)
 
-    def __call__(
-        self, *inputs: npt.ArrayLike, threads: int = 1
-    ) -> Floats | tuple[Floats, ...]:
+    def __call__(self, *inputs: npt.ArrayLike, threads: int = 1) -> Floats | tuple[Floats, ...]:
         """Run the network.
 
         Args:
@@ -90,7 +88,9 @@ class Program:
         ]
         self.run([array.ctypes.data for array in (*arrays, *made)], parts=parts, threads=threads)
         if parts * part != count:
-            made = [array[: count * port.shape[0] // part] for array, port in self._with_ports(made)]
+            made = [
+                array[: count * port.shape[0] // part] for array, port in self._with_ports(made)
+            ]
         return made[0] if len(made) == 1 else tuple(made)
 
     def run(self, addresses: list[int], *, parts: int, threads: int) -> None:

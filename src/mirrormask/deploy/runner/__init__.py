@@ -6,6 +6,6 @@ writes the steps that ``mirrormask.runtime`` runs.
 """
 
 from mirrormask.deploy.runner.planning import plan
-from mirrormask.deploy.runner.reasons import Unsupported
+from mirrormask.deploy.runner.reasons import UnsupportedError
 
-__all__ = ["Unsupported", "plan"]
+__all__ = ["UnsupportedError", "plan"]

@@ -10,7 +10,7 @@ import numpy as np
 from mirrormask.deploy.runner import operations as ops
 from mirrormask.deploy.runner.arena import place_buffers
 from mirrormask.deploy.runner.operations import Network, Operation
-from mirrormask.deploy.runner.reasons import Unsupported
+from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Port, Storage, View
 from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS
 from mirrormask.deploy.runner.weights import Weights
@@ -26,7 +26,7 @@ def emit(network: Network) -> description.Description:
     """Return the planned network as arrays.
 
     Raises:
-        Unsupported: A buffer is larger than 32-bit places reach.
+        UnsupportedError: A buffer is larger than 32-bit places reach.
     """
     arena = place_buffers(network.operations)
     writer = _Writer()
@@ -60,7 +60,7 @@ class _Writer:
             case ops.Attention():
                 self.steps.append(self._attention(operation))
             case _:
-                raise Unsupported(type(operation).__name__)
+                raise UnsupportedError(type(operation).__name__)
         self.labels += [operation.label] * (len(self.steps) - before)
 
     def finished(self, network: Network, arena: int) -> description.Description:
@@ -174,7 +174,7 @@ def _gapless(view: View) -> Storage:
     storage = view.storage
     assert isinstance(storage, Storage)
     if not storage.gapless:
-        raise Unsupported("LayerNorm or attention between padded convolutions")
+        raise UnsupportedError("LayerNorm or attention between padded convolutions")
     return storage
 
 
@@ -203,7 +203,7 @@ def _copy(
     """Return a copy along (size, source step, target step), the nearest in the target innermost."""
     pairs = _merged(sorted(pairs, key=lambda pair: (-pair[2], -pair[1])))
     if len(pairs) > steps.DIMENSIONS:
-        raise Unsupported("a copy over more than five dimensions")
+        raise UnsupportedError("a copy over more than five dimensions")
     full = [(1, 0, 0)] * (steps.DIMENSIONS - len(pairs)) + pairs
     storage = out if isinstance(out, Storage) else None
     # Only where there are gaps does anything have to be cleared.
@@ -251,9 +251,7 @@ def _split(operation: ops.Split) -> list[steps.Step]:
             (sizes[0], row * down, out.steps[2]),
             (sizes[1], column * across, out.steps[3]),
         ]
-        begin = Place(
-            space=source.place.space, offset=source.place.offset + a * row + b * column
-        )
+        begin = Place(space=source.place.space, offset=source.place.offset + a * row + b * column)
         found.append(_copy(begin, out, pairs, cleared=not found, offset=index * out.plane))
     return found
 

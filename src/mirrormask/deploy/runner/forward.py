@@ -16,8 +16,8 @@ class ProgramForward:
     """Stands for a model's ``forward``: runs the program for inputs that it was planned for.
 
     Those are float32 tensors on the CPU of the planned shapes, a whole number of parts of them, in
-    evaluation mode and without gradients. Everything else, exporting included, takes the model's own
-    forward, layer by layer.
+    evaluation mode and without gradients. Everything else, exporting included, takes the model's
+    own forward, layer by layer.
     """
 
     def __init__(self, model: nn.Module, description: Description, *, single: bool) -> None:
@@ -63,10 +63,8 @@ class ProgramForward:
         return count % self._part == 0 and all(len(value) == count for value in inputs)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A program holds addresses of this process: copies and pickles plan nothing, but check again.
-        return {
-            name: value for name, value in self.__dict__.items() if name != "program"
-        }
+        # A program holds addresses of this process: copies and pickles make their own.
+        return {name: value for name, value in self.__dict__.items() if name != "program"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

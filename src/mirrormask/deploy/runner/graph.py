@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 
 from mirrormask.deploy.runner.operations import Array
-from mirrormask.deploy.runner.reasons import Unsupported
+from mirrormask.deploy.runner.reasons import UnsupportedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +29,20 @@ def read_model(model: nn.Module, inputs: tuple[Any, ...]) -> ModelProgram:
     """Export a model in evaluation mode at these inputs.
 
     Raises:
-        Unsupported: It cannot be exported, or takes or returns something else than float32 tensors.
+        UnsupportedError: It cannot be exported, or takes or returns something else than float32 tensors.
     """
     for value in inputs:
         if not isinstance(value, torch.Tensor) or value.dtype != torch.float32 or value.ndim < 2:
-            raise Unsupported("inputs that are no float32 tensors [n, ...]")
+            raise UnsupportedError("inputs that are no float32 tensors [n, ...]")
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             exported = torch.export.export(model, inputs, strict=False)
     # Exporting runs the model's own code on stand-ins: it may raise anything at all.
     except Exception as error:
-        raise Unsupported(f"a model that torch.export rejects ({type(error).__name__})") from None
+        raise UnsupportedError(
+            f"a model that torch.export rejects ({type(error).__name__})"
+        ) from None
     signature = exported.graph_signature
     constants: dict[str, torch.Tensor] = {}
     tables = (
@@ -53,28 +55,26 @@ def read_model(model: nn.Module, inputs: tuple[Any, ...]) -> ModelProgram:
             held = exported.state_dict.get(target)
             constants[name] = exported.constants[target] if held is None else held
     if signature.buffers_to_mutate:
-        raise Unsupported("a model that changes its buffers")
+        raise UnsupportedError("a model that changes its buffers")
     nodes = list(exported.graph.nodes)
     found = tuple(n for n in nodes if n.op == "placeholder" and n.name not in constants)
     if [node.name for node in found] != list(signature.user_inputs) or len(found) != len(inputs):
-        raise Unsupported("inputs that the exported model drops")
+        raise UnsupportedError("inputs that the exported model drops")
     results = nodes[-1].args[0]
     if not all(isinstance(result, fx.Node) for result in results):
-        raise Unsupported("a model that returns more than tensors")
+        raise UnsupportedError("a model that returns more than tensors")
     computing = tuple(node for node in nodes if node.op == "call_function")
-    return ModelProgram(
-        nodes=computing, constants=constants, inputs=found, outputs=tuple(results)
-    )
+    return ModelProgram(nodes=computing, constants=constants, inputs=found, outputs=tuple(results))
 
 
 def array_of(tensor: torch.Tensor) -> Array:
     """Return a weight as a float32 array.
 
     Raises:
-        Unsupported: It has another type.
+        UnsupportedError: It has another type.
     """
     if tensor.dtype != torch.float32:
-        raise Unsupported(f"weights of type {tensor.dtype}")
+        raise UnsupportedError(f"weights of type {tensor.dtype}")
     return np.ascontiguousarray(tensor.detach().cpu().numpy())
 
 

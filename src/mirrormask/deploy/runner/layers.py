@@ -10,7 +10,7 @@ import numpy as np
 from mirrormask.deploy.runner import operations as ops
 from mirrormask.deploy.runner.moves import Mover, same_grid
 from mirrormask.deploy.runner.operations import Array, Network, Taps
-from mirrormask.deploy.runner.reasons import Unsupported
+from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Storage, View, image_dims, new_storage
 from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS, Atom, Dimensions, whole
 from mirrormask.runtime import steps
@@ -75,9 +75,7 @@ class Builder:
         )
         return View(storage=out, dims=(*x.dims[:-1], whole(CHANNELS, len(weight))))
 
-    def pool(
-        self, x: View, taps: Taps, what: int, size: tuple[int, int], *, label: str
-    ) -> View:
+    def pool(self, x: View, taps: Taps, what: int, size: tuple[int, int], *, label: str) -> View:
         """Add pooling to a given output size."""
         flat = len(x.shape) == 3
         x = self.mover.as_image(x)
@@ -99,7 +97,7 @@ class Builder:
         height, width = source.sizes[ROWS:]
         wanted = {atom for axis in (ROWS, COLUMNS) for atom in whole(axis, source.sizes[axis])}
         if {atom for dim in lost for atom in dim} != wanted:
-            raise Unsupported("a mean over other dimensions than all rows and columns")
+            raise UnsupportedError("a mean over other dimensions than all rows and columns")
         taps = Taps(kernel=(height, width), stride=(1, 1), pad=(0, 0), dilation=(1, 1))
         whole_image = View(storage=source, dims=image_dims(source.sizes))
         out = self.pool(whole_image, taps, steps.POOL_MEAN, (1, 1), label=label).storage
@@ -131,7 +129,7 @@ class Builder:
         source = x.storage
         assert isinstance(source, Storage)
         if x.dims[-1] != whole(CHANNELS, source.sizes[CHANNELS]):
-            raise Unsupported("LayerNorm over features in another order")
+            raise UnsupportedError("LayerNorm over features in another order")
         out = same_grid(source, source.sizes)
         self.network.operations.append(
             ops.Norm(label=label, source=x, out=out, weight=weight, bias=bias, epsilon=epsilon)
@@ -144,7 +142,9 @@ class Builder:
         """Add attention for ``[n, heads, tokens, depth]``."""
         for view in (q, k, v):
             if not isinstance(view.storage, Storage) or view.dims != _head_dims(view):
-                raise Unsupported("attention over heads that do not lie side by side in features")
+                raise UnsupportedError(
+                    "attention over heads that do not lie side by side in features"
+                )
         source = q.storage
         assert isinstance(source, Storage)
         heads, value_depth = q.shape[1], v.shape[3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from mirrormask.deploy.runner.operations import Move, Network, Split, Taps
-from mirrormask.deploy.runner.reasons import Unsupported
+from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Grid, Storage, View, image_dims, new_storage
 from mirrormask.deploy.runner.views import (
     CHANNELS,
@@ -40,7 +40,7 @@ class Mover:
         """Return a tensor [n, channels, (rows,) columns] with exactly that in its buffer."""
         axes = _IMAGES.get(len(view.shape))
         if axes is None:
-            raise Unsupported(f"images of shape {list(view.shape)}")
+            raise UnsupportedError(f"images of shape {list(view.shape)}")
         return self._on_axes(view, axes)
 
     def as_features(self, view: View) -> View:
@@ -64,7 +64,7 @@ class Mover:
                 return view
         assert isinstance(other.storage, Storage)
         if any(len(dim) > 1 or (dim and dim[0].step != 1) for dim in other.dims):
-            raise Unsupported("two tensors in different layouts")
+            raise UnsupportedError("two tensors in different layouts")
         return self._move(view, other.storage.sizes, other.dims)
 
     def split(self, view: View, taps: Taps) -> Storage:
@@ -83,7 +83,7 @@ class Mover:
     def _feature_axes(self, view: View) -> tuple[int, ...]:
         rank = len(view.shape)
         if rank not in _FEATURES:
-            raise Unsupported(f"features of shape {list(view.shape)}")
+            raise UnsupportedError(f"features of shape {list(view.shape)}")
         return _FEATURES[rank]
 
     def _on_axes(self, view: View, axes: tuple[int, ...]) -> View:
@@ -93,9 +93,12 @@ class Mover:
         full = (sizes[0], sizes[1], sizes[2], sizes[3])
         dims = tuple(whole(axis, full[axis]) for axis in axes)
         storage = view.storage
-        if isinstance(storage, Storage) and view.dims == dims and not _is_split(storage):
-            if storage.sizes == full:
-                return view
+        if (
+            isinstance(storage, Storage)
+            and (view.dims, storage.sizes) == (dims, full)
+            and not _is_split(storage)
+        ):
+            return view
         return self._move(view, full, dims)
 
     def _move(self, view: View, sizes: tuple[int, int, int, int], dims: Dimensions) -> View:
@@ -127,7 +130,7 @@ def targets_of(source: Dimension, target: Dimension) -> Dimension:
     if not source:
         return ()
     if len(target) != 1:
-        raise Unsupported("a copy between dimensions that are cut differently")
+        raise UnsupportedError("a copy between dimensions that are cut differently")
     found, step = [], target[0].step * target[0].size
     for atom in source:
         step //= atom.size

@@ -9,7 +9,7 @@ from torch import nn
 
 from mirrormask.deploy.runner.emit import emit
 from mirrormask.deploy.runner.graph import read_model
-from mirrormask.deploy.runner.reasons import Unsupported
+from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.translate import translate
 from mirrormask.runtime.description import Description
 
@@ -23,15 +23,15 @@ def plan(model: nn.Module, inputs: tuple[Any, ...], *, part: int | None = None) 
         part: How many examples are worked on at a time; all of them if None.
 
     Raises:
-        Unsupported: The model does something that has no step; the text says what.
+        UnsupportedError: The model does something that has no step; the text says what.
     """
     tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
     if not tensors or len(tensors) != len(inputs):
-        raise Unsupported("inputs that are no tensors")
+        raise UnsupportedError("inputs that are no tensors")
     if any(value.ndim == 0 or len(value) != len(tensors[0]) for value in tensors):
-        raise Unsupported("inputs of different batch sizes")
+        raise UnsupportedError("inputs of different batch sizes")
     part = part or len(tensors[0])
     if part < 1:
-        raise Unsupported("an empty batch")
+        raise UnsupportedError("an empty batch")
     few = tuple(value[:part].contiguous() for value in tensors)
     return emit(translate(read_model(model, few), part))

@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """The runner has no step for something that the model does; the text says for what."""

@@ -1,8 +1,8 @@
 """Buffers of activations: planes of positions that share a grid, and the ports of the network.
 
 A grid lays images out so that a weight's input is always equally far from the output's place: rows
-are ``pitch`` floats apart and images ``lines`` rows, with zeros between them that serve as padding on
-both sides. All buffers that a convolution, an addition or an activation links share one grid, so
+are ``pitch`` floats apart and images ``lines`` rows, with zeros between them that serve as padding
+on both sides. All buffers that a convolution, an addition or an activation links share one grid, so
 that no step between them has to move anything.
 """
 
@@ -11,8 +11,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from mirrormask.deploy.runner.reasons import Unsupported
-from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS, Dimensions, shape_of, whole
+from mirrormask.deploy.runner.reasons import UnsupportedError
+from mirrormask.deploy.runner.views import (
+    CHANNELS,
+    COLUMNS,
+    IMAGES,
+    ROWS,
+    Dimensions,
+    shape_of,
+    whole,
+)
 from mirrormask.runtime.steps import UNIT, Place
 
 _LARGEST = 2**30
@@ -45,7 +53,7 @@ class Grid:
         if left is right:
             return
         if left.images != right.images:
-            raise Unsupported("layers that mix examples of a batch")
+            raise UnsupportedError("layers that mix examples of a batch")
         left.need(right._lines, right._pitch)
         right._parent = left
 
@@ -123,7 +131,7 @@ class Storage:
         behind = _rounded(self.trail[0] * self.grid.pitch + self.trail[1] + 3 * UNIT)
         total = self.front + self.sizes[CHANNELS] * len(self.phases) * self.plane + behind
         if total > _LARGEST:
-            raise Unsupported("activations of more than a gigafloat")
+            raise UnsupportedError("activations of more than a gigafloat")
         return total
 
     @property
@@ -176,9 +184,7 @@ def image_dims(sizes: tuple[int, int, int, int]) -> Dimensions:
 
 def port_view(port: Port) -> View:
     """Return a port as the tensor that it is."""
-    return View(
-        storage=port, dims=tuple(whole(axis, size) for axis, size in enumerate(port.shape))
-    )
+    return View(storage=port, dims=tuple(whole(axis, size) for axis, size in enumerate(port.shape)))
 
 
 def new_storage(sizes: tuple[int, int, int, int], grid: Grid | None = None) -> Storage:

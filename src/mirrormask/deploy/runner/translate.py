@@ -14,7 +14,7 @@ from mirrormask.deploy.runner.fusing import Fuser
 from mirrormask.deploy.runner.graph import ModelProgram, arguments_of_node, array_of
 from mirrormask.deploy.runner.layers import Builder
 from mirrormask.deploy.runner.operations import Array, Move, Network, Taps
-from mirrormask.deploy.runner.reasons import Unsupported
+from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Port, View, port_view
 from mirrormask.deploy.runner.views import IMAGES, Dimensions, reshaped, whole
 from mirrormask.runtime import steps
@@ -38,7 +38,7 @@ def translate(program: ModelProgram, batch: int) -> Network:
     """Return the network that an exported model is.
 
     Raises:
-        Unsupported: Something in it has no step.
+        UnsupportedError: Something in it has no step.
     """
     return Translator(program).run(batch)
 
@@ -57,7 +57,7 @@ class Translator:
         for node in self.program.inputs:
             shape = tuple(node.meta["val"].shape)
             if shape[0] != batch:
-                raise Unsupported("inputs of different batch sizes")
+                raise UnsupportedError("inputs of different batch sizes")
             port = Port(name=node.name, shape=shape, space=1 + len(network.inputs))
             network.inputs.append(port)
             self.views[node] = port_view(port)
@@ -65,28 +65,28 @@ class Translator:
             name = str(node.target).split(".")[1]
             handler = _HANDLERS.get(name)
             if handler is None or not str(node.target).startswith("aten."):
-                raise Unsupported(f"the operator {name}")
+                raise UnsupportedError(f"the operator {name}")
             view = handler(self, node, arguments_of_node(node))
             if view.shape != tuple(node.meta["val"].shape):
-                raise Unsupported(f"{name} with these arguments")
+                raise UnsupportedError(f"{name} with these arguments")
             self.views[node] = view
         for index, node in enumerate(self.program.outputs):
             view = self.views[node]
             if not view.shape or view.shape[0] != batch or not _begins_with_images(view, batch):
-                raise Unsupported("outputs whose first dimension is not the batch")
+                raise UnsupportedError("outputs whose first dimension is not the batch")
             space = 1 + len(network.inputs) + index
             port = Port(name=f"output{index}", shape=view.shape, space=space)
-            targets = tuple(
-                _row_major(dim, axis) for axis, dim in enumerate(view.dims)
-            )
+            targets = tuple(_row_major(dim, axis) for axis, dim in enumerate(view.dims))
             network.outputs.append(port)
-            network.operations.append(Move(label="copy out", out=port, source=view, targets=targets))
+            network.operations.append(
+                Move(label="copy out", out=port, source=view, targets=targets)
+            )
         return network
 
     def view(self, node: Any) -> View:
         """Return the tensor that a node stands for."""
         if node not in self.views:
-            raise Unsupported("constants among the activations")
+            raise UnsupportedError("constants among the activations")
         return self.views[node]
 
     def array(self, node: Any) -> Array | None:
@@ -94,7 +94,7 @@ class Translator:
         if node is None:
             return None
         if not isinstance(node, fx.Node) or node.name not in self.program.constants:
-            raise Unsupported("weights that are computed")
+            raise UnsupportedError("weights that are computed")
         return array_of(self.program.constants[node.name])
 
 
@@ -118,7 +118,7 @@ def _convolution(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     weight = t.array(a["weight"])
     assert weight is not None
     if isinstance(a["padding"], str):
-        raise Unsupported("padding by name")
+        raise UnsupportedError("padding by name")
     flat = weight.ndim == 3
     taps = Taps(
         kernel=_pair(weight.shape[2:], flat, 1),
@@ -147,7 +147,7 @@ def _linear(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
 def _batch_norm(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     mean, variance = t.array(a["running_mean"]), t.array(a["running_var"])
     if a["training"] or mean is None or variance is None:
-        raise Unsupported("BatchNorm without running statistics")
+        raise UnsupportedError("BatchNorm without running statistics")
     factor = 1.0 / np.sqrt(variance.astype(np.float64) + a["eps"])
     weight, bias = t.array(a["weight"]), t.array(a["bias"])
     if weight is not None:
@@ -196,10 +196,10 @@ def _multiply(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
 
 def _operands(t: Translator, a: dict[str, Any]) -> tuple[View, View]:
     if a.get("alpha") not in (None, 1) or not isinstance(a["other"], fx.Node):
-        raise Unsupported("sums and products with numbers")
+        raise UnsupportedError("sums and products with numbers")
     left, right = t.view(a["self"]), t.view(a["other"])
     if left.shape != right.shape:
-        raise Unsupported("sums and products of different shapes")
+        raise UnsupportedError("sums and products of different shapes")
     return left, right
 
 
@@ -211,7 +211,7 @@ def _max_pool(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
 @_handles("avg_pool2d", "avg_pool1d")
 def _mean_pool(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     if a.get("divisor_override") is not None or (a["ceil_mode"] and a["count_include_pad"]):
-        raise Unsupported("an average over other than the window")
+        raise UnsupportedError("an average over other than the window")
     what = steps.POOL_MEAN if a["count_include_pad"] else steps.POOL_MEAN_INSIDE
     return _pool(t, node, a, what, 1)
 
@@ -237,7 +237,7 @@ def _adaptive(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     flat = len(shape) == 3
     before, after = _pair(view.shape[2:], flat, 1), _pair(shape[2:], flat, 1)
     if before[0] % after[0] or before[1] % after[1]:
-        raise Unsupported("adaptive pooling into windows of different sizes")
+        raise UnsupportedError("adaptive pooling into windows of different sizes")
     window = before[0] // after[0], before[1] // after[1]
     taps = Taps(kernel=window, stride=window, pad=(0, 0), dilation=(1, 1))
     return t.builder.pool(view, taps, steps.POOL_MEAN, after, label=node.name)
@@ -247,7 +247,7 @@ def _adaptive(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
 def _mean(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     view = t.view(a["self"])
     if a.get("dim") is None or a.get("dtype") is not None:
-        raise Unsupported("a mean over everything")
+        raise UnsupportedError("a mean over everything")
     axes = sorted(axis % len(view.shape) for axis in _list(a["dim"]))
     return t.builder.mean(view, axes, keep=bool(a["keepdim"]), label=node.name)
 
@@ -255,7 +255,7 @@ def _mean(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
 @_handles("layer_norm")
 def _layer_norm(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     if len(a["normalized_shape"]) != 1:
-        raise Unsupported("LayerNorm over several dimensions")
+        raise UnsupportedError("LayerNorm over several dimensions")
     return t.builder.norm(
         t.view(a["input"]), t.array(a["weight"]), t.array(a["bias"]), a["eps"], label=node.name
     )
@@ -264,12 +264,10 @@ def _layer_norm(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
 @_handles("scaled_dot_product_attention")
 def _attention(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     if a["attn_mask"] is not None or a["enable_gqa"]:
-        raise Unsupported("attention with a mask")
+        raise UnsupportedError("attention with a mask")
     q, k, v = (t.view(a[name]) for name in ("query", "key", "value"))
     scale = a["scale"] if a["scale"] is not None else 1.0 / math.sqrt(q.shape[-1])
-    return t.builder.attention(
-        q, k, v, scale=scale, causal=bool(a["is_causal"]), label=node.name
-    )
+    return t.builder.attention(q, k, v, scale=scale, causal=bool(a["is_causal"]), label=node.name)
 
 
 @_handles("reshape", "view", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze")
@@ -294,7 +292,7 @@ def _permute(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
 @_handles(*_IDENTITIES)
 def _identity(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     if a.get("train") or node.meta["val"].dtype != torch.float32:
-        raise Unsupported(f"{node.name} that changes values")
+        raise UnsupportedError(f"{node.name} that changes values")
     return t.view(a.get("self") or a.get("input"))
 
 

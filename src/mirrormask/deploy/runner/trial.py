@@ -11,7 +11,7 @@ from torch import nn
 from mirrormask.deploy.model_graph import has_hooks, share_copy
 from mirrormask.deploy.runner.forward import attach, program_of
 from mirrormask.deploy.runner.planning import plan
-from mirrormask.deploy.runner.reasons import Unsupported
+from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.timing import interleave
 from mirrormask.kernels import kernels
 
@@ -36,14 +36,14 @@ def with_program(
         part: How many examples to work on at a time; the fastest of some if None.
 
     Raises:
-        Unsupported: It cannot run as a program; the text says why.
+        UnsupportedError: It cannot run as a program; the text says why.
     """
     if kernels() is None:
-        raise Unsupported("a machine without compiled kernels")
+        raise UnsupportedError("a machine without compiled kernels")
     if not isinstance(expected, torch.Tensor) and type(expected) is not tuple:
-        raise Unsupported("outputs that are neither a tensor nor a tuple of tensors")
+        raise UnsupportedError("outputs that are neither a tensor nor a tuple of tensors")
     if any(has_hooks(module) for module in plain.modules()):
-        raise Unsupported("modules with hooks or parametrizations")
+        raise UnsupportedError("modules with hooks or parametrizations")
     single = isinstance(expected, torch.Tensor)
     batch = len(inputs[0]) if inputs and isinstance(inputs[0], torch.Tensor) else 0
     models = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mirrormask.deploy.runner.reasons import Unsupported
+from mirrormask.deploy.runner.reasons import UnsupportedError
 
 IMAGES, CHANNELS, ROWS, COLUMNS = range(4)
 
@@ -46,7 +46,7 @@ def reshaped(dims: Dimensions, shape: tuple[int, ...]) -> Dimensions:
     """Return the dimensions of the same tensor in another shape of as many elements.
 
     Raises:
-        Unsupported: A new dimension would cut an atom into pieces that are no atoms.
+        UnsupportedError: A new dimension would cut an atom into pieces that are no atoms.
 
     Example:
         >>> heads = reshaped((whole(0, 2), whole(1, 6)), (2, 3, 2))
@@ -62,7 +62,7 @@ def reshaped(dims: Dimensions, shape: tuple[int, ...]) -> Dimensions:
         while size > 1:
             atom = left.pop(0)
             if size % atom.size and atom.size % size:
-                raise Unsupported(f"a reshape from {list(shape_of(dims))} to {list(shape)}")
+                raise UnsupportedError(f"a reshape from {list(shape_of(dims))} to {list(shape)}")
             if atom.size > size:
                 rest = atom.size // size
                 left.insert(0, Atom(atom.axis, rest, atom.step))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mirrormask.deploy.runner.operations import Array, Sparse
-from mirrormask.deploy.runner.reasons import Unsupported
+from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Storage
 from mirrormask.deploy.runner.views import COLUMNS, ROWS
 from mirrormask.runtime.description import Floats, Ints, Matrix
@@ -120,7 +120,7 @@ def _feature_places(operation: Sparse) -> Ints:
 
 def _small(places: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Ints:
     if np.abs(places).max(initial=0) >= 2**31:
-        raise Unsupported("activations that 32-bit places do not reach")
+        raise UnsupportedError("activations that 32-bit places do not reach")
     return places.reshape(-1).astype(np.int32)
 
 

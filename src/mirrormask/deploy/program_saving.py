@@ -100,15 +100,15 @@ def save_program(model: nn.Module, example_inputs: Inputs, path: str | Path) -> 
         write_program(draft, description)
         found = load(draft)(*[value.detach().numpy() for value in inputs])
     arrays = found if isinstance(found, tuple) else (found,)
-    error = output_error([torch.from_numpy(array) for array in arrays], tensors_in(expected))
-    if error > _TOLERANCE:
-        raise OutputError(f"{path} would be wrong by {error:.1e}: not written")
+    gap = output_error([torch.from_numpy(array) for array in arrays], tensors_in(expected))
+    if gap > _TOLERANCE:
+        raise OutputError(f"{path} would be wrong by {gap:.1e}: not written")
     return ProgramReport(
         path=str(path),
         steps=len(description.steps),
         part=description.part,
         file_bytes=write_program(path, description),
-        max_error=error,
+        max_error=gap,
     )
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mirrormask.errors import ArgumentError, MissingExtraError
 from mirrormask.kernels import Library, ProgramData, kernel_status, kernels
-from mirrormask.runtime.description import Description, Floats, Port
+from mirrormask.runtime.description import Description, Floats
 
 
 class Program:
@@ -89,7 +89,8 @@ class Program:
         self.run([array.ctypes.data for array in (*arrays, *made)], parts=parts, threads=threads)
         if parts * part != count:
             made = [
-                array[: count * port.shape[0] // part] for array, port in self._with_ports(made)
+                array[: count * port.shape[0] // part]
+                for array, port in zip(made, self.outputs, strict=True)
             ]
         return made[0] if len(made) == 1 else tuple(made)
 
@@ -115,9 +116,6 @@ class Program:
                 self._handle, ports, parts=1, threads=1, seconds=row.ctypes.data
             )
         return list(zip(labels, np.median(seconds, axis=0).tolist(), strict=True))
-
-    def _with_ports(self, arrays: list[Floats]) -> zip[tuple[Floats, Port]]:
-        return zip(arrays, self.outputs, strict=True)
 
     def _checked(self, inputs: tuple[npt.ArrayLike, ...]) -> list[Floats]:
         if len(inputs) != len(self.inputs):

@@ -73,7 +73,7 @@ class ProgramForward:
 
 def attach(model: nn.Module, description: Description, *, single: bool) -> None:
     """Make a model run as a program from now on."""
-    model.forward = ProgramForward(model, description, single=single)  # type: ignore[method-assign]
+    model.forward = ProgramForward(model, description, single=single)
 
 
 def detach(model: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """How a tensor's dimensions lie in a buffer: views cost nothing, only their bookkeeping.
 
-A buffer has axes (images, channels, rows, columns). A dimension of a tensor is a sequence of *atoms*,
-pieces of an axis, the slowest first. Reshaping regroups atoms, transposing permutes dimensions.
+A buffer has axes (images, channels, rows, columns). A dimension of a tensor is a sequence of
+*atoms*, pieces of an axis, the slowest first. Reshaping regroups atoms, transposing permutes dimensions.
 """
 
 from __future__ import annotations
@@ -59,15 +59,16 @@ def reshaped(dims: Dimensions, shape: tuple[int, ...]) -> Dimensions:
     found: list[Dimension] = []
     for size in shape:
         dim: list[Atom] = []
-        while size > 1:
+        wanted = size
+        while wanted > 1:
             atom = left.pop(0)
-            if size % atom.size and atom.size % size:
+            if wanted % atom.size and atom.size % wanted:
                 raise UnsupportedError(f"a reshape from {list(shape_of(dims))} to {list(shape)}")
-            if atom.size > size:
-                rest = atom.size // size
+            if atom.size > wanted:
+                rest = atom.size // wanted
                 left.insert(0, Atom(atom.axis, rest, atom.step))
-                atom = Atom(atom.axis, size, atom.step * rest)
-            size //= atom.size
+                atom = Atom(atom.axis, wanted, atom.step * rest)
+            wanted //= atom.size
             dim.append(atom)
         found.append(_joined(dim))
     return tuple(found)

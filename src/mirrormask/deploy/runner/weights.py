@@ -33,7 +33,7 @@ class Weights:
         return self._float_count - values.size
 
     def matrix(self, operation: Sparse, *, tile: bool) -> MatrixAt:
-        """Keep a product's nonzeros; ``starts`` and ``columns`` still lack the masks before them."""
+        """Keep a product's nonzeros; its places still lack the masks that come before."""
         weight, places = _spread(operation), places_of(operation, tile=tile)
         rows, columns = np.nonzero(weight)
         starts = np.zeros(len(weight) + 1, dtype=np.int32)

@@ -50,6 +50,8 @@ class Fuser:
     def add(self, left: tuple[Any, View], right: tuple[Any, View]) -> View | None:
         """Make the later of two tensors' products add the other tensor; return the sum, or None."""
         found = []
+        if left[1].storage is right[1].storage:
+            return None
         for (node, view), (_, other) in ((left, right), (right, left)):
             product = self._product(node, view)
             if product is not None and product.add is None:

@@ -29,7 +29,7 @@ def read_model(model: nn.Module, inputs: tuple[Any, ...]) -> ModelProgram:
     """Export a model in evaluation mode at these inputs.
 
     Raises:
-        UnsupportedError: It cannot be exported, or takes or returns something else than float32 tensors.
+        UnsupportedError: It cannot be exported, or its inputs or outputs are no float32 tensors.
     """
     for value in inputs:
         if not isinstance(value, torch.Tensor) or value.dtype != torch.float32 or value.ndim < 2:

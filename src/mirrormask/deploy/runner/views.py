@@ -1,7 +1,8 @@
 """How a tensor's dimensions lie in a buffer: views cost nothing, only their bookkeeping.
 
 A buffer has axes (images, channels, rows, columns). A dimension of a tensor is a sequence of
-*atoms*, pieces of an axis, the slowest first. Reshaping regroups atoms, transposing permutes dimensions.
+*atoms*, pieces of an axis, the slowest first. Reshaping regroups atoms, transposing permutes
+dimensions.
 """
 
 from __future__ import annotations

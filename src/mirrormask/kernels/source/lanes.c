@@ -31,8 +31,8 @@ INLINE floats rest_of_erf(floats z)
 
 INLINE floats gelu(floats x)
 {
-    floats z = choose(x < 0.0f, -x, x) * 0.70710678f, part = x * (0.5f * rest_of_erf(z));
-    return choose(x != x, x, choose(x < 0.0f, part, x - part));
+    floats z = choose(x < 0.0f, -x, x) * 0.70710678f, half = 0.5f * rest_of_erf(z);
+    return choose(x != x, x, x * choose(x < 0.0f, half, 1.0f - half));
 }
 
 /* x * (1 + tanh(u)) / 2 = x * sigmoid(2 u) */

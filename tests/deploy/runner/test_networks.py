@@ -13,7 +13,7 @@ NETS = {
     "cnn": (1, 28),
     "cnn-small": (1, 28),
     "resnet20": (3, 32),
-    "resnet50": (3, 40),
+    "resnet50": (3, 32),
 }
 
 
@@ -23,7 +23,7 @@ def test_networks_of_the_study(agree, thin, name):
     net = build(name, in_channels=channels, image_size=size, num_classes=10)
     net = thin(net, 0.9)
     x = torch.randn(4, channels, size, size)
-    for part, threads in ((1, 1), (4, 2), (2, 3)):
+    for part, threads in ((1, 2), (4, 1)):
         agree(net, x, part=part, threads=threads)
 
 

@@ -34,7 +34,7 @@ class ProgramForward:
             (port.shape[0] // part, port.shape[1:]) for port in self.description.outputs
         )
 
-    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """Compute the model."""
         if keywords or not self._fits(inputs):
             return type(self._model).forward(self._model, *inputs, **keywords)
@@ -73,16 +73,17 @@ class ProgramForward:
 
 def attach(model: nn.Module, description: Description, *, single: bool) -> None:
     """Make a model run as a program from now on."""
-    model.forward = ProgramForward(model, description, single=single)
+    # A bound method, as torch expects one: exporting looks into its code.
+    model.forward = ProgramForward(model, description, single=single).forward
 
 
 def detach(model: nn.Module) -> None:
     """Make a model run layer by layer again."""
-    if isinstance(model.__dict__.get("forward"), ProgramForward):
+    if program_of(model) is not None:
         del model.__dict__["forward"]
 
 
 def program_of(model: nn.Module) -> ProgramForward | None:
     """Return the program that a model runs as, or None."""
-    found = model.__dict__.get("forward")
+    found = getattr(model.__dict__.get("forward"), "__self__", None)
     return found if isinstance(found, ProgramForward) else None

@@ -64,10 +64,10 @@ static void planes_part(void *context, int part, int parts)
     struct planes_job *j = context;
     const struct mm_planes *p = &j->planes;
     int64_t from = mm_first_row(p->w, part, parts), to = mm_first_row(p->w, part + 1, parts);
-    int64_t done = p->units * MM_UNIT;
+    int64_t done = p->units * MM_UNIT, count = j->step->count;
     j->run(p, from, to);
-    for (int64_t r = from; r < to && done < p->y_step; r++)
-        memset(p->y + r * p->y_step + done, 0, (size_t)(p->y_step - done) * sizeof(float));
+    for (int64_t r = from; r < to && done < count; r++)
+        memset(p->y + r * p->y_step + done, 0, (size_t)(count - done) * sizeof(float));
 }
 
 static void run_planes(const struct turn *t, const struct mm_planes_step *s)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "source"
@@ -95,10 +96,12 @@ def build(target: Path = LIBRARY, *, main: Path | None = None, flags: Sequence[s
     command = [*compiler(), *_FLAGS, *flags]
     kind = ["-shared", "-lm"] if main is None else ["-lm"]
     with tempfile.TemporaryDirectory() as folder:
-        objects = []
+        objects, jobs = [], []
         for name, path, own in _parts(main):
             objects.append(str(Path(folder) / f"{name}.o"))
-            _run([*command, *own, "-c", str(path), "-o", objects[-1]])
+            jobs.append([*command, *own, "-c", str(path), "-o", objects[-1]])
+        with ThreadPoolExecutor(os.cpu_count()) as workers:
+            list(workers.map(_run, jobs))
         made = Path(folder) / target.name
         _run([*command, *objects, "-o", str(made), "-pthread", *kind])
         # A library that a running process has mapped must never be overwritten, only replaced.

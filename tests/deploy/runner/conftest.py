@@ -1,4 +1,4 @@
-"""What the tests of the runner share: models, planned and run, against torch in double precision."""
+"""What the tests of the runner share: models that are planned, run and compared with torch."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from torch import nn
 from mirrormask.deploy import BenchOptions, BenchReport, bench, compile, speed_report
 from mirrormask.deploy.timing import interleave, machine
 from mirrormask.study.models import build
+from mirrormask.study.resnet import BasicBlock
 
 RESULTS = Path(__file__).parent / "results"
 LEVELS = (0.9, 0.95, 0.99)
@@ -64,6 +65,27 @@ class Block(nn.Module):
         mixed = nn.functional.scaled_dot_product_attention(q, k, v)
         x = x + self.o(mixed.transpose(1, 2).reshape(x.shape))
         out: torch.Tensor = x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+        return out
+
+
+class ImageNetResNet18(nn.Module):
+    """ResNet-18 with the stem for images of 224x224 (He et al. 2016, arXiv 1512.03385, table 1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.norm, self.pool = nn.BatchNorm2d(64), nn.MaxPool2d(3, stride=2, padding=1)
+        blocks, before = [], 64
+        for after in (64, 128, 256, 512):
+            blocks.append(BasicBlock(before, after, stride=1 if after == 64 else 2))
+            blocks.append(BasicBlock(after, after, stride=1))
+            before = after
+        self.blocks, self.head = nn.Sequential(*blocks), nn.Linear(512, 1000)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map [n, 3, 224, 224] to class scores."""
+        x = self.pool(torch.relu(self.norm(self.conv(images))))
+        out: torch.Tensor = self.head(self.blocks(x).mean(dim=(2, 3)))
         return out
 
 

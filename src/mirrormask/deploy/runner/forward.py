@@ -12,6 +12,9 @@ from mirrormask.runtime.description import Description
 from mirrormask.runtime.program import Program
 
 
+_MOST_KNOWN = 64
+
+
 class ProgramForward:
     """Stands for a model's ``forward``: runs the program for inputs that it was planned for.
 
@@ -26,45 +29,59 @@ class ProgramForward:
 
     def _prepare(self) -> None:
         self.program = Program(self.description)
-        part = self.description.part
-        self._part = part
-        self._planned = tuple(torch.Size(port.shape[1:]) for port in self.description.inputs)
-        # An output may have several rows for each example.
-        self._made = tuple(
-            (port.shape[0] // part, port.shape[1:]) for port in self.description.outputs
-        )
+        # For each shape of the first input that fits: how many parts, and sizes of the outputs.
+        self._known: dict[torch.Size, tuple[int, list[tuple[int, ...]]]] = {}
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """Compute the model."""
-        if keywords or not self._fits(inputs):
+        # Some networks take five microseconds: nothing here may be looked up twice.
+        sizes = None if keywords else self._sizes(inputs)
+        if sizes is None:
             return type(self._model).forward(self._model, *inputs, **keywords)
-        count = len(inputs[0])
+        parts, shapes = sizes
         tensors = [value.contiguous() for value in inputs]
-        made = [torch.empty((count * rows, *shape)) for rows, shape in self._made]
+        made = [torch.empty(shape) for shape in shapes]
         self.program.run(
             [tensor.data_ptr() for tensor in (*tensors, *made)],
-            parts=count // self._part,
+            parts=parts,
             threads=torch.get_num_threads(),
         )
         return made[0] if self._single else tuple(made)
 
-    def _fits(self, inputs: tuple[Any, ...]) -> bool:
-        if self._model.training or len(inputs) != len(self._planned) or is_recording():
-            return False
-        gradients = torch.is_grad_enabled()
-        for value, planned in zip(inputs, self._planned, strict=True):
-            if type(value) is not torch.Tensor or value.dtype != torch.float32:
-                return False
-            if value.shape[1:] != planned or value.device.type != "cpu":
-                return False
-            if gradients and value.requires_grad:
-                return False
-        count = len(inputs[0])
-        return count % self._part == 0 and all(len(value) == count for value in inputs)
+    def _sizes(self, inputs: tuple[Any, ...]) -> tuple[int, list[tuple[int, ...]]] | None:
+        """Return parts and sizes of the outputs, or None if the program is not for such inputs."""
+        if self._model.training or len(inputs) != len(self.description.inputs):
+            return None
+        for value in inputs:
+            if type(value) is not torch.Tensor or value.dtype is not torch.float32:
+                return None
+            if not value.is_cpu or (value.requires_grad and torch.is_grad_enabled()):
+                return None
+        if is_recording():
+            return None
+        found = self._known.get(inputs[0].shape)
+        if found is None or len(inputs) > 1:
+            found = self._fit([value.shape for value in inputs])
+        return found
+
+    def _fit(self, shapes: list[torch.Size]) -> tuple[int, list[tuple[int, ...]]] | None:
+        part, count = self.description.part, shapes[0][0] if shapes[0] else 0
+        fits = count > 0 and count % part == 0
+        for shape, port in zip(shapes, self.description.inputs, strict=True):
+            fits = fits and tuple(shape) == (count, *port.shape[1:])
+        if not fits:
+            return None
+        parts = count // part
+        outputs = [(parts * port.shape[0], *port.shape[1:]) for port in self.description.outputs]
+        # Callers with ever new batch sizes must not fill the memory.
+        if len(self._known) < _MOST_KNOWN:
+            self._known[shapes[0]] = parts, outputs
+        return parts, outputs
 
     def __getstate__(self) -> dict[str, Any]:
         # A program holds addresses of this process: copies and pickles make their own.
-        return {name: value for name, value in self.__dict__.items() if name != "program"}
+        mine = ("program", "_known")
+        return {name: value for name, value in self.__dict__.items() if name not in mine}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

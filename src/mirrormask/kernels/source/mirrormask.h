@@ -87,6 +87,11 @@ int mm_blocks_fill(const struct mm_rows *w, int64_t width, int32_t *starts, stru
 int mm_linear(const struct mm_rows *w, int64_t width, const float *x, int64_t n, float *y,
               const int32_t by_columns[2], int threads);
 
+/* out[i] = dy[row] . x[columns[i]] for each weight: the gradient of the values of y = x W^T + b.
+ * dy: [rows, n], x: [width, n]. The values of w are not read. */
+int mm_value_gradient(const struct mm_rows *w, const float *dy, const float *x, int64_t n, float *out,
+                      int threads);
+
 /* Fill in the second part; refuses sizes that cannot be. */
 int mm_conv_plan(struct mm_conv *c);
 /* Columns (channel * kernel_h + y) * kernel_w + x become offsets into the packed input. */

@@ -32,6 +32,7 @@ typedef int32_t ints4 __attribute__((vector_size(16)));
 typedef int32_t ints8 __attribute__((vector_size(32)));
 typedef int32_t ints16 __attribute__((vector_size(64)));
 
+#include "dots.h"
 #include "turn.h"
 
 /* VECTORS of N lanes make the panel; UNROLL weights are in flight. The sums begin with what `out`
@@ -213,7 +214,6 @@ static void vector(const struct mm_rows *w, int64_t from, int64_t to, const floa
 
 static double peak(int64_t rounds)
 {
-    typedef float wide __attribute__((vector_size(LANES * 4)));
     wide sums[10];
     _Pragma("GCC unroll 10") for (int i = 0; i < 10; i++) sums[i] = (wide){0} + (float)i;
     for (int64_t k = 0; k < rounds; k++) {
@@ -233,5 +233,6 @@ const struct mm_variant MM_NAME = {
     {panel_8, panel_16, panel_32, panel_64, panel_128},
     {band_8, band_16, band_32, band_64},
     vector,
+    dots,
     turn,
     peak};

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import zlib
 
 import numpy as np
@@ -224,3 +225,20 @@ def test_forged_steps_are_refused_or_harmless(path, tmp_path):
             continue
         program(X.numpy())
     assert refused > 20
+
+
+def test_python_threads_may_share_a_program(path):
+    program = runtime.load(path)
+    expected, wrong = program(X.numpy()), []
+
+    def work(threads):
+        for _ in range(40):
+            if not np.array_equal(program(X.numpy(), threads=threads), expected):
+                wrong.append(threads)
+
+    workers = [threading.Thread(target=work, args=(1 + index % 2,)) for index in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong

@@ -47,6 +47,8 @@ def read_model(model: nn.Module, inputs: tuple[Any, ...]) -> ModelProgram:
         raise UnsupportedError(
             f"a model that torch.export rejects ({type(error).__name__})"
         ) from None
+    finally:
+        logging.disable(level)
     signature = exported.graph_signature
     constants: dict[str, torch.Tensor] = {}
     tables = (

@@ -38,7 +38,7 @@ from mirrormask.methods import method as find_method
 LENGTH, BATCH = 32, 16
 TRAIN, HELD_OUT = 2400, 512
 SPARSITIES = (0.9, 0.8, 0.7, 0.5)
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (1e-3, 3e-3, 1e-2)
 STRENGTHS = (0.1, 0.3, 1.0)  # at the full length of a run; shorter ones press harder
 VALUES: tuple[Literal["exact", "fp16"], ...] = ("exact", "fp16")
 METHODS = ("pilot", "gmp", "l1-freeze")

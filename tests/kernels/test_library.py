@@ -131,9 +131,9 @@ def test_a_library_that_is_missing_damaged_or_foreign_is_explained(
     damaged.write_text("no library")
     assert "cannot be loaded" in fresh_status(damaged).reason
     monkeypatch.setattr(library, "_ABI", 99)
-    assert "version 3, not 99" in fresh_status(compiled.path).reason
+    assert "version 4, not 99" in fresh_status(compiled.path).reason
     monkeypatch.undo()
     monkeypatch.setattr(library, "Conv", Rows)
     assert "laid out in another way" in fresh_status(compiled.path).reason
-    monkeypatch.setitem(library._SIGNATURES, "mm_other", (None, ()))
+    monkeypatch.setitem(library.SIGNATURES, "mm_other", (None, ()))
     assert "lacks mm_other" in fresh_status(compiled.path).reason

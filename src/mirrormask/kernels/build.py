@@ -21,6 +21,12 @@ SOURCE = Path(__file__).parent / "source"
 LIBRARY = Path(__file__).parent / "libmirrormask.so"
 # Contraction is what makes multiply-adds of a * b + c; nothing else is allowed to change results.
 _FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-ffp-contract=fast", "-fvisibility=default", "-Wall")
+# Inner loops, what their variants are called, and the flags that they need. What trains
+# gives the same bits on every processor: nothing is contracted there, and roots set no errno.
+_LOOPS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "panel": ("mm_variant", ()),
+    "flow_loops": ("mm_flow", ("-ffp-contract=off", "-fno-math-errno")),
+}
 # Each variant of the inner loops, and the flags that it is compiled with.
 _X86 = {
     "portable": (),
@@ -105,11 +111,13 @@ def _parts(main: Path | None) -> Iterator[tuple[str, Path, list[str]]]:
     variants = _X86 if x86 else {"portable": ()}
     common = [f"-I{SOURCE}", *(["-DMM_X86"] if x86 else [])]
     for path in [*sorted(SOURCE.glob("*.c")), *([main] if main else [])]:
-        if path.stem != "panel":
+        if path.stem not in _LOOPS:
             yield path.stem, path, common
             continue
+        prefix, needed = _LOOPS[path.stem]
         for name, own in variants.items():
-            yield f"panel_{name}", path, [*common, *own, f"-DMM_NAME=mm_variant_{name}"]
+            flags = [*common, *own, *needed, f"-DMM_NAME={prefix}_{name}"]
+            yield f"{path.stem}_{name}", path, flags
 
 
 def _run(job: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-/* The C interface of the sparse kernels: plain structures, no Python and no torch.
+/* The C interface of the kernels: plain structures, no Python and no torch.
  *
  * All functions that compute return 0, or one of the MM_ codes below. Index arrays are trusted:
  * mm_check_rows tells whether they may be.
@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define MM_ABI 3
+#define MM_ABI 4
 
 enum { MM_OK = 0, MM_NO_MEMORY = 1, MM_BAD_ARGUMENT = 2 };
 enum { MM_PORTABLE = 0, MM_AVX2 = 1, MM_AVX512 = 2, MM_VARIANTS = 3 };
@@ -95,6 +95,15 @@ int mm_conv_offsets(const struct mm_conv *c, const int32_t *columns, int64_t non
 /* y [images, rows, out_height, out_width] = convolution of x [images, channels, height, width]. */
 int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y,
               int threads);
+
+/* One step of the mirror flow of scale a, in place of x, for gains u of the dual that are small: up to
+ * their third power, x = (x + sqrt(x*x + a*a) sinh(2u) + x (cosh(2u) - 1)) * ratio. Blocks with a gain
+ * beyond the bound stay as they were and are marked in left, one byte a block, which the caller has
+ * cleared. Returns how many those are, or -MM_BAD_ARGUMENT. square: a * a. */
+int64_t mm_advance(float *x, const float *gain, int64_t n, int64_t block, float square, float ratio,
+                   float bound, uint8_t *left, int variant, int threads);
+/* Soft-threshold the dual arcsinh(x / a) by a small t, in place of x, given tanh(t) and cosh(t). */
+int mm_shrink(float *x, int64_t n, float square, float tanh, float cosh, int variant, int threads);
 
 /* Fused multiply-adds in registers only, for the roofline: returns operations (2 per lane). */
 double mm_peak(int variant, int64_t rounds);

@@ -79,7 +79,7 @@ class Pictures:
     def batch(self, part: str, rows: Tensor, flip: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return pictures at the network's size, mirrored where asked, and their classes."""
         images, labels = self.parts[part]
-        pixels = torch.from_numpy(images[rows.numpy()]).permute(0, 3, 1, 2).float() / 255
+        pixels = torch.from_numpy(images[rows.numpy()]).float() / 255
         if flip is not None:
             pixels = torch.where(flip.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
         pixels = F.interpolate(pixels, size=SIZE, mode="bilinear", align_corners=False)

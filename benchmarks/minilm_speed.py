@@ -74,9 +74,9 @@ def main() -> None:
     }
     for row in report.rows:
         print(
-            f"batch {row.batch} {row.contender:18} {row.milliseconds:8.2f} ms {row.gain.median:.2f}x "
-            f"({row.gain.low:.2f}-{row.gain.high:.2f}) of {row.best_dense}, error "
-            f"{row.output_error:.1e} {row.note}",
+            f"batch {row.batch} {row.contender:18} {row.milliseconds:8.2f} ms "
+            f"{row.gain.median:.2f}x ({row.gain.low:.2f}-{row.gain.high:.2f}) of {row.best_dense}, "
+            f"error {row.output_error:.1e} {row.note}",
             flush=True,
         )
     print(report.missing)

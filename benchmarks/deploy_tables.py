@@ -24,6 +24,7 @@ NETS = {
     "demo mlp": "MLP 784-300-100-10",
     "resnet20": "ResNet-20, 32x32",
     "resnet18 for 32x32": "ResNet-18, 32x32",
+    "resnet18 at 224x224": "ResNet-18, 224x224",
     "block d=512, 16 tokens": "transformer block d=512, 16 tokens",
 }
 
@@ -149,8 +150,19 @@ def memory() -> str:
     )
 
 
+def runtime() -> str:
+    found = data("runtime_memory")
+    return (
+        f"The 95 % MLP 1024-4096-1024, saved in {found['file_bytes'] / 1e6:.1f} MB, takes "
+        f"{found['above_bare_bytes'] / 1e6:.1f} MB above a bare Python with numpy, "
+        f"{found['peak_above_bare_bytes'] / 1e6:.1f} MB at the peak, and gives its first output "
+        f"{found['start_seconds']:.2f} s after the import began."
+    )
+
+
 PARTS = {
     "memory": memory,
+    "runtime": runtime,
     "linear": linear,
     "layers": layers,
     "nets": nets,

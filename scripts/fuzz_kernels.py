@@ -1,8 +1,8 @@
-"""Run random kernel calls under AddressSanitizer and UndefinedBehaviorSanitizer.
+"""Run random kernel calls and programs under AddressSanitizer and UndefinedBehaviorSanitizer.
 
 python scripts/fuzz_kernels.py 1000000 [SEED]
 
-The same program with fewer cases is part of the test suite.
+The same programs with fewer cases are part of the test suite.
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ from pathlib import Path
 
 from mirrormask.kernels.build import SANITIZERS, build
 
-HARNESS = Path(__file__).parents[1] / "tests" / "kernels" / "fuzz.c"
+FOLDER = Path(__file__).parents[1] / "tests" / "kernels"
+HARNESSES = ("fuzz", "fuzz_program")  # single kernels; whole programs, sound and damaged
 
 
 def main() -> int:
-    """Compile and run; the exit code is the program's."""
+    """Compile and run both programs; the exit code is that of one that failed."""
     cases = sys.argv[1] if len(sys.argv) > 1 else "1000000"
     seed = sys.argv[2] if len(sys.argv) > 2 else "1"
-    with tempfile.TemporaryDirectory() as folder:
-        program = build(Path(folder) / "fuzz", main=HARNESS, flags=SANITIZERS)
-        return subprocess.run([str(program), cases, seed], check=False).returncode
+    codes = []
+    for name in HARNESSES:
+        with tempfile.TemporaryDirectory() as folder:
+            program = build(Path(folder) / name, main=FOLDER / f"{name}.c", flags=SANITIZERS)
+            codes.append(subprocess.run([str(program), cases, seed], check=False).returncode)
+    return max(codes, key=abs)
 
 
 if __name__ == "__main__":

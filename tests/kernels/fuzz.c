@@ -123,6 +123,29 @@ static int one_linear(void)
     return code || wrong;
 }
 
+static int one_gradient(void)
+{
+    int64_t width = between(1, 40), n = between(0, 70), wrong = 0;
+    struct mm_rows w = matrix(between(0, 40), width);
+    int32_t count = w.starts[w.rows];
+    float *x = numbers(width * n, 0), *dy = numbers(w.rows * n, 0), *out = numbers(count, 0);
+    int code = mm_value_gradient(&w, dy, x, n, out, (int)between(1, 3));
+    for (int64_t r = 0; r < w.rows; r++)
+        for (int32_t i = w.starts[r]; i < w.starts[r + 1]; i++) {
+            double sum = 0.0, size = 0.0;
+            for (int64_t k = 0; k < n; k++) {
+                double part = (double)dy[r * n + k] * (double)x[w.columns[i] * n + k];
+                sum += part, size += fabs(part);
+            }
+            wrong += differs(out[i], sum, size, 0);
+        }
+    if (code || wrong)
+        printf("gradient: code %d, %ld wrong of %d, n %ld, variant %d\n", code, (long)wrong, count,
+               (long)n, w.variant);
+    forget(&w), free(x), free(dy), free(out);
+    return code || wrong;
+}
+
 static double pixel(const struct mm_conv *c, const float *x, int64_t image, int64_t channel, int64_t i,
                     int64_t j)
 {
@@ -270,10 +293,11 @@ int main(int count, char **arguments)
     state = 88172645463325252u ^ (uint64_t)(count > 2 ? atoll(arguments[2]) : 0) * 2654435761u;
     for (int64_t i = 0; i < cases; i++) {
         uint64_t before = state;
-        int kind = (int)(draw() % 6);
+        int kind = (int)(draw() % 7);
         int failed = kind < 2   ? one_linear()
                      : kind < 4 ? one_conv()
                      : kind < 5 ? one_damage()
+                     : kind < 6 ? one_gradient()
                                 : one_step();
         if (failed) {
             printf("case %ld, state %llu\n", (long)i, (unsigned long long)before);

@@ -9,6 +9,7 @@ from mirrormask.deploy.compiling import CompileOptions, compile, speed_report
 from mirrormask.deploy.export import ExportReport, export_model
 from mirrormask.deploy.file_report import FileReport, FileRow
 from mirrormask.deploy.pack import inspect, load, pack_file, save, unpack_file
+from mirrormask.deploy.program_saving import ProgramReport, save_program
 from mirrormask.deploy.sparse_conv import SparseConv1d, SparseConv2d
 from mirrormask.deploy.sparse_embedding import SparseEmbedding
 from mirrormask.deploy.sparse_linear import SparseLinear
@@ -25,6 +26,7 @@ __all__ = [
     "FileRow",
     "LayerSpeed",
     "Plan",
+    "ProgramReport",
     "SparseConv1d",
     "SparseConv2d",
     "SparseEmbedding",
@@ -38,6 +40,7 @@ __all__ = [
     "load_sparse",
     "pack_file",
     "save",
+    "save_program",
     "speed_report",
     "unpack_file",
 ]

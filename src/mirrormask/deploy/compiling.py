@@ -64,8 +64,10 @@ def compile(
 
     BatchNorm is folded, channels that sparsity left dead are removed, each layer is timed dense
     against sparse on the input that it really gets, with the present number of threads, and the
-    faster is kept. The outputs are compared with the dense model's, and the whole net is timed
-    against it once more: if it is not faster, the copy that comes back is the dense model.
+    faster is kept. Where every operation of the model has a step for it, the whole net is also
+    planned as one program, which runs without Python between its layers. The outputs are compared
+    with the dense model's, and the whole nets are timed against each other once more: if nothing is
+    faster, the copy that comes back is the dense model.
 
     Args:
         model: A plain model on the CPU; it is not changed.
@@ -121,7 +123,16 @@ def compile(
             replace_module(opened, layer.name, twin)
     fuse_relus(opened)
     link_layouts(opened)
-    return keep_fastest(job, opened, layers, tolerance=options.tolerance, rounds=options.net_rounds)
+    worth_it = any(layer.sparsity >= options.min_sparsity for layer in layers)
+    return keep_fastest(
+        job,
+        opened,
+        layers,
+        tolerance=options.tolerance,
+        rounds=options.net_rounds,
+        program=worth_it if plan is None else plan.part > 0,
+        part=None if plan is None else plan.part,
+    )
 
 
 def speed_report(model: nn.Module) -> SpeedReport:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mirrormask.deploy.container import Bytes, ContainerReader
 from mirrormask.deploy.dtypes import Words, word_numpy, words_of
-from mirrormask.deploy.index_coding import IndexLayout, Positions, decode_positions
 from mirrormask.deploy.manifest import Entry, index_layout
 from mirrormask.errors import CheckpointError
+from mirrormask.files.container import Bytes, ContainerReader
+from mirrormask.files.index_coding import IndexLayout, Positions, decode_positions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ element of the 16-byte complex type.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -45,11 +44,6 @@ TORCH_BY_NAME: dict[str, torch.dtype] = {
     name: getattr(torch, name) for name in _CANDIDATES if hasattr(torch, name)
 }
 NAME_BY_TORCH: dict[torch.dtype, str] = {dtype: name for name, dtype in TORCH_BY_NAME.items()}
-SAFETENSORS_BYTES: dict[str, int] = {
-    stored: TORCH_BY_NAME[name].itemsize
-    for name, stored in _CANDIDATES.items()
-    if stored is not None and name in TORCH_BY_NAME
-}
 _NAME_BY_SAFETENSORS: dict[str, str] = {
     stored: name for name, stored in _CANDIDATES.items() if stored is not None
 }
@@ -106,8 +100,3 @@ def words_of(tensor: torch.Tensor) -> Words:
     flat = tensor.detach().as_strided((tensor.numel(),), (1,))
     words: Words = flat.view(_WORD_TORCH[word_bytes(tensor.dtype)]).numpy()
     return words
-
-
-def numel(shape: list[int] | tuple[int, ...]) -> int:
-    """Return the number of elements of a shape; 1 for a 0-d tensor."""
-    return math.prod(shape)

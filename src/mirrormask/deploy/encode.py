@@ -8,19 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from mirrormask.deploy.container import NewPart
 from mirrormask.deploy.dtypes import (
     TORCH_BY_NAME,
     Words,
     dtype_name,
     word_bytes,
     words_of,
-)
-from mirrormask.deploy.index_coding import (
-    IndexChoice,
-    Positions,
-    encode_positions,
-    index_choices,
 )
 from mirrormask.deploy.manifest import (
     STORED_DTYPE,
@@ -31,6 +24,13 @@ from mirrormask.deploy.manifest import (
     may_expand,
 )
 from mirrormask.errors import ArgumentError
+from mirrormask.files.container import NewPart
+from mirrormask.files.index_coding import (
+    IndexChoice,
+    Positions,
+    encode_positions,
+    index_choices,
+)
 
 # What a second and third part cost in the header, so that tiny tensors stay dense.
 _PART_BYTES = 160

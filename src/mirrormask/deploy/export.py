@@ -17,17 +17,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from mirrormask.deploy.arguments import module_of, path_of
+from mirrormask.deploy.arguments import module_of
 from mirrormask.deploy.csr import CsrModule
 from mirrormask.deploy.example_inputs import Inputs, arguments_of
 from mirrormask.deploy.extras import optional
 from mirrormask.deploy.model_graph import replace_module
 from mirrormask.deploy.outputs import output_error, tensors_in
 from mirrormask.deploy.pack import save
+from mirrormask.deploy.runner.forward import detach
 from mirrormask.deploy.sparse_conv import SparseConv2d
 from mirrormask.deploy.sparse_embedding import SparseEmbedding
 from mirrormask.deploy.sparse_linear import SparseLinear
 from mirrormask.errors import ArgumentError, OutputError
+from mirrormask.files.paths import path_of
 
 _TOLERANCE = 1e-3
 
@@ -110,6 +112,7 @@ def export_model(model: nn.Module, example_inputs: Inputs, path: str | Path) -> 
 def densified(model: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode in which every sparse layer is an ordinary one again."""
     plain = copy.deepcopy(module_of(model)).eval().requires_grad_(False)
+    detach(plain)
     for name, module in list(plain.named_modules()):
         if isinstance(module, SparseLinear | SparseEmbedding | SparseConv2d):
             replace_module(plain, name, module.to_dense())

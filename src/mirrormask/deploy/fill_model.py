@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mirrormask.deploy.container import ContainerReader
 from mirrormask.deploy.decode import check_tensor, decode_dense
 from mirrormask.deploy.manifest import Entry, Table
 from mirrormask.deploy.state_dicts import identity_of
 from mirrormask.errors import ArgumentError, CheckpointError
+from mirrormask.files.container import ContainerReader
 
 
 def fill_model(reader: ContainerReader, table: Table, model: nn.Module) -> None:

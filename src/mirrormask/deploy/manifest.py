@@ -15,16 +15,16 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 
-from mirrormask.deploy.container import Part, is_size_list
 from mirrormask.deploy.dtypes import (
     TORCH_BY_NAME,
-    numel,
     stored_as,
     word_bytes,
     words_per_element,
 )
-from mirrormask.deploy.index_coding import INDEX_LAYOUTS, IndexLayout
 from mirrormask.errors import CheckpointError
+from mirrormask.files.container import Part, is_size_list
+from mirrormask.files.elements import numel
+from mirrormask.files.index_coding import INDEX_LAYOUTS, IndexLayout
 
 FORMAT_VERSION = 1
 MANIFEST_KEY = "mirrormask"

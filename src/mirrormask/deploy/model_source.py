@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mirrormask.deploy.container import ContainerReader
 from mirrormask.deploy.manifest import MANIFEST_KEY
 from mirrormask.deploy.pack import load
 from mirrormask.deploy.unpacked import read_plain
 from mirrormask.errors import ArgumentError, CheckpointError, DataError
+from mirrormask.files.container import ContainerReader
 
 _MAX_ELEMENTS = 2**28
 

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from mirrormask.deploy.arguments import module_of
-from mirrormask.deploy.container import ContainerReader, NewPart, write_container
 from mirrormask.deploy.decode import check_tensor, decode_dense
 from mirrormask.deploy.encode import encode_tensor
 from mirrormask.deploy.file_report import FileReport, report_of_table
@@ -28,6 +27,7 @@ from mirrormask.deploy.manifest import (
 from mirrormask.deploy.state_dicts import StateDict, identity_of, state_of
 from mirrormask.deploy.unpacked import read_plain, write_plain
 from mirrormask.errors import ArgumentError
+from mirrormask.files.container import ContainerReader, NewPart, write_container
 
 _PART_SUFFIXES = ("index", "values", "scale", "negative")
 

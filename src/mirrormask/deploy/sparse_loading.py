@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from mirrormask.deploy.arguments import module_of
-from mirrormask.deploy.container import ContainerReader
 from mirrormask.deploy.csr import CSR_DTYPES, CsrModule
 from mirrormask.deploy.decode import check_tensor, decode_csr, decode_dense
 from mirrormask.deploy.manifest import Entry, Table, read_manifest
@@ -16,6 +15,7 @@ from mirrormask.deploy.model_graph import has_hooks, replace_module
 from mirrormask.deploy.sparse_embedding import SparseEmbedding
 from mirrormask.deploy.sparse_linear import SparseLinear
 from mirrormask.errors import ArgumentError, CheckpointError
+from mirrormask.files.container import ContainerReader
 
 
 def load_sparse(path: str | Path, model: nn.Module, *, min_sparsity: float = 0.5) -> nn.Module:

@@ -64,8 +64,11 @@ class Plan:
 
     choices: Mapping[str, Form]
     rewrite: bool
+    part: int = 0
 
     def __post_init__(self) -> None:
+        if self.part < 0:
+            raise ArgumentError(f"the plan has part={self.part}: give 0 or more examples")
         for name, form in self.choices.items():
             if form not in get_args(Form):
                 raise ArgumentError(
@@ -75,7 +78,8 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the plan as text."""
-        return json.dumps({"version": 1, "choices": dict(self.choices), "rewrite": self.rewrite})
+        data = {"choices": dict(self.choices), "rewrite": self.rewrite, "part": self.part}
+        return json.dumps({"version": 1, **data})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -96,9 +100,10 @@ class Plan:
         if not isinstance(data, dict) or data.get("version") != 1:
             raise ArgumentError("the text is no plan of this version: compile again without it")
         choices, rewrite = data.get("choices"), data.get("rewrite")
-        if not isinstance(choices, dict) or not isinstance(rewrite, bool):
+        part = data.get("part", 0)
+        if not isinstance(choices, dict) or not isinstance(rewrite, bool) or type(part) is not int:
             raise ArgumentError("the plan is damaged: compile again without it")
-        return cls(choices=cast(dict[str, Form], choices), rewrite=rewrite)
+        return cls(choices=cast(dict[str, Form], choices), rewrite=rewrite, part=part)
 
 
 @dataclass(frozen=True, kw_only=True)

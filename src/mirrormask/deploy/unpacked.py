@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from mirrormask.deploy.container import ContainerReader, NewPart, write_container
 from mirrormask.deploy.dtypes import dtype_name, stored_as, torch_from_safetensors, words_of
 from mirrormask.deploy.manifest import MANIFEST_KEY
 from mirrormask.errors import ArgumentError, CheckpointError
+from mirrormask.files.container import ContainerReader, NewPart, write_container
 
 
 def read_plain(path: str | Path) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from mirrormask.errors import ArgumentError, LifecycleError, MissingExtraError
 from mirrormask.optimizer import Recipe, SparseOptimizer
 from mirrormask.report import SparsityReport
 from mirrormask.selection import Patterns
-from mirrormask.sparsify import sparsify
+from mirrormask.sparsifying import sparsify
 
 try:
     from transformers import (

@@ -6,6 +6,15 @@ everything works through torch's own operations.
 """
 
 from mirrormask.kernels.library import KernelStatus, Library, kernel_status, kernels
-from mirrormask.kernels.structures import Blocks, Conv, Rows
+from mirrormask.kernels.structures import Blocks, Conv, ProgramData, Rows
 
-__all__ = ["Blocks", "Conv", "KernelStatus", "Library", "Rows", "kernel_status", "kernels"]
+__all__ = [
+    "Blocks",
+    "Conv",
+    "KernelStatus",
+    "Library",
+    "ProgramData",
+    "Rows",
+    "kernel_status",
+    "kernels",
+]

@@ -15,23 +15,35 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "source"
 LIBRARY = Path(__file__).parent / "libmirrormask.so"
 # Contraction is what makes multiply-adds of a * b + c; nothing else is allowed to change results.
-_FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-ffp-contract=fast", "-fvisibility=default", "-Wall")
-# Inner loops, what their variants are called, and the flags that they need. What trains
-# gives the same bits on every processor: nothing is contracted there, and roots set no errno.
-_LOOPS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "panel": ("mm_variant", ()),
-    "flow_loops": ("mm_flow", ("-ffp-contract=off", "-fno-math-errno")),
-}
+_FLAGS = (
+    "-std=gnu11",
+    "-O3",
+    "-fPIC",
+    "-ffp-contract=fast",
+    "-fvisibility=default",
+    "-fno-math-errno",
+    "-Wall",
+)
 # Each variant of the inner loops, and the flags that it is compiled with.
 _X86 = {
     "portable": (),
     "avx2": ("-mavx2", "-mfma"),
     "avx512": ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"),
+}
+# The files that are compiled once for each variant, what their variants' names begin with, and the
+# flags that they need. What trains gives the same bits on every processor: nothing is contracted.
+_VARIED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "panel": ("mm_variant", ()),
+    "planes": ("mm_planes", ()),
+    "images": ("mm_images", ()),
+    "lanes": ("mm_lanes", ()),
+    "flow_loops": ("mm_flow", ("-ffp-contract=off",)),
 }
 
 
@@ -84,12 +96,14 @@ def build(target: Path = LIBRARY, *, main: Path | None = None, flags: Sequence[s
     if sys.platform not in ("linux", "darwin"):
         raise BuildError(f"the kernels are written for GCC and Clang, not for {sys.platform}")
     command = [*compiler(), *_FLAGS, *flags]
-    kind = ["-shared"] if main is None else ["-lm"]
+    kind = ["-shared", "-lm"] if main is None else ["-lm"]
     with tempfile.TemporaryDirectory() as folder:
-        objects = []
+        objects, jobs = [], []
         for name, path, own in _parts(main):
             objects.append(str(Path(folder) / f"{name}.o"))
-            _run([*command, *own, "-c", str(path), "-o", objects[-1]])
+            jobs.append([*command, *own, "-c", str(path), "-o", objects[-1]])
+        with ThreadPoolExecutor(os.cpu_count()) as workers:
+            list(workers.map(_run, jobs))
         made = Path(folder) / target.name
         _run([*command, *objects, "-o", str(made), "-pthread", *kind])
         # A library that a running process has mapped must never be overwritten, only replaced.
@@ -111,10 +125,10 @@ def _parts(main: Path | None) -> Iterator[tuple[str, Path, list[str]]]:
     variants = _X86 if x86 else {"portable": ()}
     common = [f"-I{SOURCE}", *(["-DMM_X86"] if x86 else [])]
     for path in [*sorted(SOURCE.glob("*.c")), *([main] if main else [])]:
-        if path.stem not in _LOOPS:
+        if path.stem not in _VARIED:
             yield path.stem, path, common
             continue
-        prefix, needed = _LOOPS[path.stem]
+        prefix, needed = _VARIED[path.stem]
         for name, own in variants.items():
             flags = [*common, *own, *needed, f"-DMM_NAME={prefix}_{name}"]
             yield f"{path.stem}_{name}", path, flags

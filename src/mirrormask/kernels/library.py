@@ -8,13 +8,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from ctypes import byref, c_int32, c_int64
+from ctypes import byref, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels.build import LIBRARY
-from mirrormask.kernels.structures import SIGNATURES, VARIANTS, Blocks, Conv, Rows
+from mirrormask.kernels.structures import SIGNATURES, VARIANTS, Blocks, Conv, ProgramData, Rows
 
 ENVIRONMENT = "MIRRORMASK_KERNELS"
 _ABI = 4
@@ -50,6 +50,7 @@ class Library:
         # Bound once: attribute look-ups would be a good part of a call of ten microseconds.
         self._linear = self._functions.mm_linear
         self._conv2d = self._functions.mm_conv2d
+        self._run_program = self._functions.mm_program_run
 
     def rows(
         self,
@@ -115,6 +116,20 @@ class Library:
         code = self._linear(byref(rows), width, x, n, y, byref(by_columns), threads)
         if code:
             _fail(code, "the linear product")
+
+    def value_gradient(
+        self, rows: Rows, dy: int, x: int, n: int, out: int, *, threads: int
+    ) -> None:
+        """Write the gradient of each stored value to ``out``.
+
+        ``dy`` is ``[rows, n]``, ``x`` ``[width, n]``, both by columns of the batch.
+
+        Raises:
+            ArgumentError: A size is impossible.
+        """
+        code = self._functions.mm_value_gradient(byref(rows), dy, x, n, out, threads)
+        if code:
+            _fail(code, "the gradient of sparse values")
 
     def plan(self, conv: Conv) -> bool:
         """Fill in a convolution's plan; False where its sizes cannot be."""
@@ -188,6 +203,46 @@ class Library:
     ) -> bool:
         """Tell whether index arrays describe a matrix, so that no read goes astray."""
         return not self._functions.mm_check_rows(starts, columns, rows, nonzeros, width)
+
+    def open_program(self, data: ProgramData) -> int:
+        """Check a program and return its handle, which :meth:`close_program` takes back.
+
+        Raises:
+            MemoryError: There is no memory.
+            ArgumentError: A step would leave its memory, or has sizes that cannot be.
+        """
+        handle = c_void_p()
+        data.variant = VARIANTS.index(self.variant)
+        code = self._functions.mm_program_open(byref(data), byref(handle))
+        if code:
+            _fail(code, "the program")
+        assert handle.value is not None
+        return handle.value
+
+    def close_program(self, handle: int) -> None:
+        """Free what :meth:`open_program` made; its arrays are the caller's."""
+        self._functions.mm_program_close(handle)
+
+    def run_program(
+        self,
+        handle: int,
+        ports: ctypes.Array[c_void_p],
+        parts: int,
+        threads: int,
+        *,
+        seconds: int | None = None,
+    ) -> None:
+        """Run so many parts of a batch; ``ports`` are addresses of the inputs, then the outputs.
+
+        With ``seconds``, the address of a double for each step, the steps are timed.
+
+        Raises:
+            MemoryError: There is no scratch memory.
+            ArgumentError: A number is impossible.
+        """
+        code = self._run_program(handle, ports, parts, threads, seconds)
+        if code:
+            _fail(code, "the program")
 
     def peak(self, variant: str, rounds: int) -> float:
         """Run multiply-adds in registers and return how many operations that were."""

@@ -65,6 +65,25 @@ class Conv(ctypes.Structure):
     )
 
 
+class ProgramData(ctypes.Structure):
+    """A whole network as steps: addresses of its arrays, which the caller keeps alive."""
+
+    _fields_ = (
+        ("step_count", ctypes.c_int64),
+        ("constant_count", ctypes.c_int64),
+        ("index_count", ctypes.c_int64),
+        ("arena", ctypes.c_int64),
+        ("input_count", ctypes.c_int64),
+        ("output_count", ctypes.c_int64),
+        ("steps", ctypes.c_void_p),
+        ("constants", ctypes.c_void_p),
+        ("indices", ctypes.c_void_p),
+        ("port_floats", ctypes.c_void_p),
+        ("variant", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    )
+
+
 SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_abi": (c_int, ()),
     "mm_supported": (c_int, (c_int,)),
@@ -83,6 +102,13 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_conv_plan": (c_int, (POINTER(Conv),)),
     "mm_conv_offsets": (c_int, (POINTER(Conv), c_void_p, c_int64, c_void_p)),
     "mm_conv2d": (c_int, (POINTER(Conv), POINTER(Rows), c_void_p, c_void_p, c_int)),
+    "mm_value_gradient": (
+        c_int,
+        (POINTER(Rows), c_void_p, c_void_p, c_int64, c_void_p, c_int),
+    ),
+    "mm_program_open": (c_int, (POINTER(ProgramData), POINTER(c_void_p))),
+    "mm_program_close": (None, (c_void_p,)),
+    "mm_program_run": (c_int, (c_void_p, c_void_p, c_int64, c_int, c_void_p)),
     "mm_advance": (
         c_int64,
         (c_void_p, c_void_p, c_int64, c_int64, *[c_float] * 3, c_void_p, c_int, c_int),

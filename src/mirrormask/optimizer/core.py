@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,16 @@ from mirrormask.pressure import Clock, PressureState, TrainingSignal
 from mirrormask.ranks import Ranks
 from mirrormask.report import SparsityReport
 from mirrormask.selection import Target
+
+
+class Compacted(Protocol):
+    """Weights of which only the live part is kept at the moment; see :mod:`mirrormask.live`."""
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Give all tensors their shapes inside."""
+
+    def end(self) -> None:
+        """Give them their shapes for good."""
 
 
 class SparseOptimizer(Optimizer):
@@ -98,6 +109,7 @@ class SparseOptimizer(Optimizer):
         self.seed = seed
         self.steps_done = 0
         self.finalized = False
+        self.compacted: Compacted | None = None
         self.budget = 0.0
         self.stored: rewind.Stored = {}
         drawing = generator_for(seed, steps + 1)  # no step has this number
@@ -190,11 +202,13 @@ class SparseOptimizer(Optimizer):
         Methods that cut at the end get here in ``finalize``. Asks the device, and where weights
         are sharded all ranks have to ask at once.
         """
-        return is_exact(self.weights.values(), self.sparsity)
+        with self.whole():
+            return is_exact(self.weights.values(), self.sparsity)
 
     def masks(self) -> dict[str, Tensor]:
         """Return the masks in force by tensor name, True where a weight is kept."""
-        return {weight.name: mask_of(weight) for weight in self.weights.values()}
+        with self.whole():
+            return {weight.name: mask_of(weight) for weight in self.weights.values()}
 
     @torch.no_grad()
     def l1(self) -> Tensor:
@@ -231,11 +245,17 @@ class SparseOptimizer(Optimizer):
             NonFiniteError: If a weight is NaN or infinite; nothing is cut then.
         """
         preconditions.refuse_finalized(self, "finalize")
+        if self.compacted is not None:
+            self.compacted.end()
+            self.compacted = None
         return ending.finalize(self, data)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, in the format of ``torch.optim``."""
-        return checkpoint.pack(self)
+        if self.compacted is None:
+            return checkpoint.pack(self)
+        with self.whole():
+            return copy.deepcopy(checkpoint.pack(self))  # its tensors are about to shrink again
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from :meth:`state_dict`, bit for bit.
@@ -246,8 +266,13 @@ class SparseOptimizer(Optimizer):
             LifecycleError: If the model is finalised.
         """
         preconditions.refuse_finalized(self, "load_state_dict")
-        checkpoint.unpack(self, state_dict)
+        with self.whole():
+            checkpoint.unpack(self, state_dict)
         reshard(self.model)
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Return a context in which all tensors have their shapes, also while live ones train."""
+        return nullcontext() if self.compacted is None else self.compacted.whole()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters that stay dense."""

@@ -203,6 +203,12 @@ class LatentWeight(Held):
         self._apply_cut()
         self._write()
 
+    def take_shape(self, cut: Tensor | None) -> None:
+        """Go on with tensors that were all given another shape, under this mask."""
+        self._kept = None if cut is None else bits_of(cut)
+        self._form = self.local.dtype, self.local.shape
+        self._share()
+
     def smallest(self) -> Tensor:
         """Return the smallest magnitude of a live weight, 0-d, infinite if none lives."""
         weight = self.weight().to(self.parameter.dtype)

@@ -55,9 +55,9 @@ def save_checkpoint(
     from torch.distributed.checkpoint.state_dict_saver import save  # noqa: PLC0415
 
     ranks = optimizer.ranks
-    entries = to_entries(unwrapped(model), optimizer, others)
     path = Path(ranks.gather(str(_free(Path(folder), optimizer.steps_done)))[0])
-    with _quietly():
+    with optimizer.whole(), _quietly():
+        entries = to_entries(unwrapped(model), optimizer, others)
         save(
             entries,
             storage_writer=FileSystemWriter(path),
@@ -93,10 +93,6 @@ def load_checkpoint(
     Raises:
         CheckpointError: If it is damaged, or of another model, method, target or length.
     """
-    from torch.distributed.checkpoint.api import CheckpointException  # noqa: PLC0415
-    from torch.distributed.checkpoint.filesystem import FileSystemReader  # noqa: PLC0415
-    from torch.distributed.checkpoint.state_dict_loader import load  # noqa: PLC0415
-
     found = optimizer.ranks.gather([str(path) for path in _complete(Path(folder))])
     if any(paths != found[0] for paths in found):
         raise CheckpointError(
@@ -107,6 +103,15 @@ def load_checkpoint(
     path = Path(found[0][-1])
     inside = unwrapped(model)
     reshard(inside)
+    with optimizer.whole():
+        return load_entries(inside, optimizer, _read(path, inside, optimizer))
+
+
+def _read(path: Path, inside: nn.Module, optimizer: SparseOptimizer) -> dict[str, Any]:
+    from torch.distributed.checkpoint.api import CheckpointException  # noqa: PLC0415
+    from torch.distributed.checkpoint.filesystem import FileSystemReader  # noqa: PLC0415
+    from torch.distributed.checkpoint.state_dict_loader import load  # noqa: PLC0415
+
     try:
         reader = FileSystemReader(path)
         entries = empty_entries(inside, optimizer, reader.read_metadata().state_dict_metadata)
@@ -123,7 +128,7 @@ def load_checkpoint(
         raise CheckpointError(
             f"{path} is damaged ({_cause(error)}): remove it to go on from an older one."
         ) from error
-    return load_entries(inside, optimizer, entries)
+    return entries
 
 
 def _complete(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,6 +45,25 @@ def follow(optimizer: SparseOptimizer) -> None:
     if done < steps and optimizer.phase()[0] == done:
         optimizer.pressure_state = optimizer.recipe.pressure.start(float(optimizer.l1()))
         optimizer.feedback.restore(None)
+
+
+def is_settled(optimizer: SparseOptimizer) -> bool:
+    """Return whether nothing but steps is left: no cut, rewinding, balancing anew or measuring."""
+    masking, pressure, steps = optimizer.recipe.masking, optimizer.recipe.pressure, optimizer.steps
+    clock = optimizer.clock()
+    for ahead in range(steps - optimizer.steps_done):
+        step, later = optimizer.steps_done + 1 + ahead, replace(clock, step=clock.step + ahead)
+        changes = (
+            masking.cut_after(step, steps, optimizer.sparsity) is not None
+            or masking.rewind_after(step, steps) is not None
+            or masking.needs_gradients(step, steps)
+            or masking.senses(step, steps)
+            or optimizer.recipe.rebalances_after(step, steps)
+            or pressure.measures_at(later)
+        )
+        if changes:
+            return False
+    return all(weight.cut is not None for weight in optimizer.weights.values())
 
 
 def choose(optimizer: SparseOptimizer, sparsity: float) -> list[Tensor]:

@@ -87,6 +87,11 @@ int mm_blocks_fill(const struct mm_rows *w, int64_t width, int32_t *starts, stru
 int mm_linear(const struct mm_rows *w, int64_t width, const float *x, int64_t n, float *y,
               const int32_t by_columns[2], int threads);
 
+/* out[i] = dy[row] . x[columns[i]] for each weight: the gradient of the values of y = x W^T + b.
+ * dy: [rows, n], x: [width, n]. The values of w are not read. */
+int mm_value_gradient(const struct mm_rows *w, const float *dy, const float *x, int64_t n, float *out,
+                      int threads);
+
 /* Fill in the second part; refuses sizes that cannot be. */
 int mm_conv_plan(struct mm_conv *c);
 /* Columns (channel * kernel_h + y) * kernel_w + x become offsets into the packed input. */
@@ -95,6 +100,28 @@ int mm_conv_offsets(const struct mm_conv *c, const int32_t *columns, int64_t non
 /* y [images, rows, out_height, out_width] = convolution of x [images, channels, height, width]. */
 int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y,
               int threads);
+
+/* A whole network as steps over an arena; see steps.h. All arrays must outlive the program. */
+struct mm_program_data {
+    int64_t step_count, constant_count, index_count;
+    int64_t arena; /* floats */
+    int64_t input_count, output_count;
+    const int64_t *steps;        /* step_count * 40 */
+    const float *constants;      /* constant_count: values, biases, weights of norms */
+    const int32_t *indices;      /* index_count: row starts, columns in floats, masks */
+    const int64_t *port_floats;  /* of each input, then of each output, for one part of a batch */
+    int32_t variant, reserved;
+};
+struct mm_program;
+
+/* Check every step, and make a program that can be run; refuses whatever would leave its memory. */
+int mm_program_open(const struct mm_program_data *data, struct mm_program **program);
+void mm_program_close(struct mm_program *program);
+/* Run `parts` parts of a batch, which follow each other in every input and output: ports holds the
+ * addresses of the inputs, then of the outputs. May be called from several threads at once. With
+ * `seconds`, an array of step_count, each step's time is added to it, on one thread. */
+int mm_program_run(const struct mm_program *program, float *const *ports, int64_t parts, int threads,
+                   double *seconds);
 
 /* One step of the mirror flow of scale a, in place of x, for gains u of the dual that are small: up to
  * their third power, x = (x + sqrt(x*x + a*a) sinh(2u) + x (cosh(2u) - 1)) * ratio. Blocks with a gain

@@ -32,6 +32,7 @@ typedef int32_t ints4 __attribute__((vector_size(16)));
 typedef int32_t ints8 __attribute__((vector_size(32)));
 typedef int32_t ints16 __attribute__((vector_size(64)));
 
+#include "dots.h"
 #include "turn.h"
 
 /* VECTORS of N lanes make the panel; UNROLL weights are in flight. The sums begin with what `out`
@@ -168,35 +169,51 @@ DEFINE_BAND(64, add_32, 2)
 DEFINE_BAND(64, add_64, 1)
 #endif
 
+/* Two columns in one load, where bytes lie in that order: loads are what such a sum waits for. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define TWO_COLUMNS(at, first, second)                                                             \
+    uint64_t first, second;                                                                        \
+    memcpy(&first, at, sizeof first);                                                              \
+    second = first >> 32, first = (uint32_t)first
+#else
+#define TWO_COLUMNS(at, first, second) uint64_t first = (uint32_t)(at)[0], second = (uint32_t)(at)[1]
+#endif
+
+/* Eight inputs are loaded one by one and put together: on the machine measured that was 1.5 times as
+ * fast as a gather, with AVX-512 too. Short rows are sums of their own. */
 static void vector(const struct mm_rows *w, int64_t from, int64_t to, const float *x, float *y)
 {
+    typedef float loose __attribute__((vector_size(32), aligned(4)));
     for (int64_t r = from; r < to; r++) {
         int64_t i = w->starts[r], end = w->starts[r + 1];
         float sum = w->bias ? w->bias[r] : 0.0f;
-#ifdef __AVX512F__
-        if (end - i >= 16) {
-            __m512 sums = _mm512_setzero_ps();
-            for (; i + 16 <= end; i += 16) {
-                __m512 found = _mm512_i32gather_ps(_mm512_loadu_si512(w->columns + i), x, 4);
-                sums = _mm512_fmadd_ps(_mm512_loadu_ps(w->values + i), found, sums);
+        if (end - i >= 8) {
+            floats8 sums = {0};
+            for (; i + 8 <= end; i += 8) {
+                const int32_t *at = w->columns + i;
+                TWO_COLUMNS(at, a, b);
+                TWO_COLUMNS(at + 2, c, d);
+                TWO_COLUMNS(at + 4, e, f);
+                TWO_COLUMNS(at + 6, g, h);
+                floats8 found = {x[a], x[b], x[c], x[d], x[e], x[f], x[g], x[h]};
+                sums += found * *(const loose *)(w->values + i);
             }
-            sum += _mm512_reduce_add_ps(sums);
-        }
-#endif
-        float sums[4] = {0};
-        for (; i + 4 <= end; i += 4)
+            float parts[8];
+            memcpy(parts, &sums, sizeof parts);
             for (int u = 0; u < 4; u++)
-                sums[u] += w->values[i + u] * x[w->columns[i + u]];
+                parts[u] += parts[u + 4];
+            sum += (parts[0] + parts[1]) + (parts[2] + parts[3]);
+        }
+        float rest = 0.0f;
         for (; i < end; i++)
-            sums[0] += w->values[i] * x[w->columns[i]];
-        sum += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+            rest += w->values[i] * x[w->columns[i]];
+        sum += rest;
         y[r] = w->relu && sum < 0.0f ? 0.0f : sum;
     }
 }
 
 static double peak(int64_t rounds)
 {
-    typedef float wide __attribute__((vector_size(LANES * 4)));
     wide sums[10];
     _Pragma("GCC unroll 10") for (int i = 0; i < 10; i++) sums[i] = (wide){0} + (float)i;
     for (int64_t k = 0; k < rounds; k++) {
@@ -216,5 +233,6 @@ const struct mm_variant MM_NAME = {
     {panel_8, panel_16, panel_32, panel_64, panel_128},
     {band_8, band_16, band_32, band_64},
     vector,
+    dots,
     turn,
     peak};

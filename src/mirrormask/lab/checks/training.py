@@ -13,7 +13,7 @@ from mirrormask.geometry import Factors
 from mirrormask.lab.discrete import balance_of
 from mirrormask.optimizer import Recipe, SparseOptimizer
 from mirrormask.pressure import Algorithm1, Clock, Constant, TrainingSignal
-from mirrormask.sparsify import sparsify
+from mirrormask.sparsifying import sparsify
 
 
 def _model() -> nn.Module:

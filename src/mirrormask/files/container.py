@@ -22,9 +22,9 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
-from mirrormask.deploy.arguments import path_of
-from mirrormask.deploy.dtypes import SAFETENSORS_BYTES, numel
 from mirrormask.errors import CheckpointError, DataError, OutputError
+from mirrormask.files.elements import SAFETENSORS_BYTES, numel
+from mirrormask.files.paths import path_of
 
 Bytes = npt.NDArray[np.uint8]
 MAX_HEADER_BYTES = 16 * 2**20

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mirrormask.deploy.index_coding import (
+from mirrormask.errors import CheckpointError
+from mirrormask.files.index_coding import (
     MAX_RICE_BITS,
     decode_positions,
     encode_positions,
     index_choices,
 )
-from mirrormask.errors import CheckpointError
 
 
 def decoded(layout, code, length, count, bits):

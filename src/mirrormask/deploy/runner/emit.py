@@ -1,0 +1,298 @@
+"""Write a network down as steps, now that every buffer has its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mirrormask.deploy.runner import operations as ops
+from mirrormask.deploy.runner.arena import place_buffers
+from mirrormask.deploy.runner.operations import Network, Operation
+from mirrormask.deploy.runner.reasons import UnsupportedError
+from mirrormask.deploy.runner.storage import Port, Storage, View
+from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS
+from mirrormask.deploy.runner.weights import Weights
+from mirrormask.runtime import description, steps
+from mirrormask.runtime.steps import Place
+
+# Tiles that the block kernels take: whole widths of theirs.
+_TILES = (8, 16, 32)
+_WIDE_TILE = 64
+
+
+def emit(network: Network) -> description.Description:
+    """Return the planned network as arrays.
+
+    Raises:
+        UnsupportedError: A buffer is larger than 32-bit places reach.
+    """
+    arena = place_buffers(network.operations)
+    writer = _Writer()
+    for operation in network.operations:
+        writer.add(operation)
+    return writer.finished(network, arena)
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self.weights = Weights()
+        self.steps: list[steps.Step] = []
+        self.labels: list[str] = []
+
+    def add(self, operation: Operation) -> None:
+        """Append the steps of one operation."""
+        before = len(self.steps)
+        match operation:
+            case ops.Move():
+                self.steps.append(_move(operation))
+            case ops.Split():
+                self.steps += _split(operation)
+            case ops.Sparse():
+                self.steps.append(self._sparse(operation))
+            case ops.Pooling():
+                self.steps.append(_pool(operation))
+            case ops.Pointwise():
+                self.steps.append(_pointwise(operation))
+            case ops.Norm():
+                self.steps.append(self._norm(operation))
+            case ops.Attention():
+                self.steps.append(self._attention(operation))
+            case _:
+                raise UnsupportedError(type(operation).__name__)
+        self.labels += [operation.label] * (len(self.steps) - before)
+
+    def finished(self, network: Network, arena: int) -> description.Description:
+        """Return everything as arrays, with the matrices behind the masks."""
+        masks = self.weights.masks()
+        table = [_behind(step, masks.size).numbers() for step in self.steps]
+        return description.Description(
+            steps=np.array(table, dtype=np.int64).reshape(len(table), steps.FIELDS),
+            constants=self.weights.constants(),
+            masks=masks,
+            matrices=tuple(self.weights.matrices),
+            inputs=_ports(network.inputs),
+            outputs=_ports(network.outputs),
+            arena=arena,
+            labels=tuple(self.labels),
+        )
+
+    def _sparse(self, operation: ops.Sparse) -> steps.Step:
+        source, out, add = operation.source.storage, operation.out, operation.add
+        added = Place() if add is None else add.storage.place
+        tile = _is_tile(operation)
+        matrix = self.weights.matrix(operation, tile=tile)
+        if out.grid.positions == 1:
+            return steps.Vector(source=source.place, out=out.place, add=added, matrix=matrix)
+        if tile:
+            return steps.Tile(
+                source=source.place,
+                out=out.place,
+                add=added,
+                matrix=matrix,
+                width=operation.weight.shape[1],
+                count=out.plane,
+            )
+        return steps.Planes(
+            source=source.place,
+            out=out.place,
+            add=added,
+            matrix=matrix,
+            count=out.plane,
+            used=out.used,
+            out_step=out.plane,
+            add_step=0 if add is None else add.storage.steps[CHANNELS],
+            front=out.front,
+            mask=self.weights.mask(out),
+        )
+
+    def _norm(self, operation: ops.Norm) -> steps.Step:
+        source, out = _gapless(operation.source), operation.out
+        return steps.Norm(
+            source=source.place,
+            out=out.place,
+            planes=out.sizes[CHANNELS],
+            count=out.used,
+            source_step=source.plane,
+            out_step=out.plane,
+            weight=self.weights.numbers(operation.weight),
+            bias=self.weights.numbers(operation.bias),
+            epsilon=self.weights.numbers(np.array([operation.epsilon], dtype=np.float32)),
+        )
+
+    def _attention(self, operation: ops.Attention) -> steps.Step:
+        q, k, v = (_gapless(view) for view in (operation.q, operation.k, operation.v))
+        return steps.Attention(
+            q=q.place,
+            k=k.place,
+            v=v.place,
+            out=operation.out.place,
+            images=q.sizes[IMAGES],
+            heads=operation.heads,
+            depth=q.sizes[CHANNELS] // operation.heads,
+            value_depth=v.sizes[CHANNELS] // operation.heads,
+            queries=q.sizes[COLUMNS],
+            keys=k.sizes[COLUMNS],
+            q_step=q.plane,
+            k_step=k.plane,
+            v_step=v.plane,
+            out_step=operation.out.plane,
+            scale=self.weights.numbers(np.array([operation.scale], dtype=np.float32)),
+            causal=int(operation.causal),
+        )
+
+
+def _is_tile(operation: ops.Sparse) -> bool:
+    """Tell whether a linear layer's planes are tiles without gaps or rounding."""
+    source, out = operation.source.storage, operation.out
+    if operation.taps is not None or not isinstance(source, Storage) or len(source.phases) > 1:
+        return False
+    features = operation.features
+    if len(features) != 1 or features[0].step != 1 or out.front or not out.gapless:
+        return False
+    count = out.plane
+    wide = count in _TILES or count % _WIDE_TILE == 0
+    added = operation.add is None or operation.add.storage.steps[CHANNELS] == count
+    return wide and count == source.plane == out.grid.positions and added and source.gapless
+
+
+def _behind(step: steps.Step, masks: int) -> steps.Step:
+    """Return a step whose matrix lies behind so many integers of masks."""
+    if not isinstance(step, steps.Planes | steps.Vector | steps.Tile):
+        return step
+    matrix = step.matrix
+    moved = replace(matrix, starts=matrix.starts + masks, columns=matrix.columns + masks)
+    return replace(step, matrix=moved)
+
+
+def _ports(ports: list[Port]) -> tuple[description.Port, ...]:
+    return tuple(description.Port(name=port.name, shape=port.shape) for port in ports)
+
+
+def _gapless(view: View) -> Storage:
+    storage = view.storage
+    assert isinstance(storage, Storage)
+    if not storage.gapless:
+        raise UnsupportedError("LayerNorm or attention between padded convolutions")
+    return storage
+
+
+def _move(operation: ops.Move) -> steps.Step:
+    view, out = operation.source, operation.out
+    pairs = [
+        (atom.size, view.storage.steps[atom.axis] * atom.step, out.steps[target.axis] * target.step)
+        for source, targets in zip(view.dims, operation.targets, strict=True)
+        for atom, target in _common(source, targets)
+    ]
+    return _copy(view.storage.place, out, pairs, cleared=isinstance(out, Storage))
+
+
+def _common(source: Any, targets: Any) -> list[tuple[Any, Any]]:
+    return list(zip(source, targets, strict=True))
+
+
+def _copy(
+    source: Place,
+    out: Storage | Port,
+    pairs: list[tuple[int, int, int]],
+    *,
+    cleared: bool,
+    offset: int = 0,
+) -> steps.Copy:
+    """Return a copy along (size, source step, target step), the nearest in the target innermost."""
+    pairs = _merged(sorted(pairs, key=lambda pair: (-pair[2], -pair[1])))
+    if len(pairs) > steps.DIMENSIONS:
+        raise UnsupportedError("a copy over more than five dimensions")
+    full = [(1, 0, 0)] * (steps.DIMENSIONS - len(pairs)) + pairs
+    storage = out if isinstance(out, Storage) else None
+    # Only where there are gaps does anything have to be cleared.
+    gaps = storage is not None and not (storage.gapless and storage.plane == storage.used)
+    return steps.Copy(
+        source=source,
+        out=Place(space=out.place.space, offset=out.place.offset + offset),
+        sizes=tuple(size for size, _, _ in full),
+        source_steps=tuple(step for _, step, _ in full),
+        out_steps=tuple(step for _, _, step in full),
+        zero_at=storage.offset if storage is not None and cleared and gaps else 0,
+        zeros=storage.floats if storage is not None and cleared and gaps else 0,
+    )
+
+
+def _merged(pairs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return the same copy with dimensions that continue each other made one."""
+    found: list[tuple[int, int, int]] = []
+    for size, source, out in pairs:
+        if size == 1:
+            continue
+        before = found[-1] if found else None
+        if before and before[1] == source * size and before[2] == out * size:
+            found[-1] = before[0] * size, source, out
+        else:
+            found.append((size, source, out))
+    return found
+
+
+def _split(operation: ops.Split) -> list[steps.Step]:
+    view, out = operation.source, operation.out
+    source = view.storage
+    assert isinstance(source, Storage)
+    images, channels, rows, columns = source.sizes
+    image, plane, row, column = source.steps
+    down, across = out.stride
+    found: list[steps.Step] = []
+    for index, (a, b) in enumerate(out.phases):
+        sizes = -(-(rows - a) // down), -(-(columns - b) // across)
+        if min(sizes) < 1:
+            continue
+        pairs = [
+            (images, image, out.steps[0]),
+            (channels, plane, out.steps[1]),
+            (sizes[0], row * down, out.steps[2]),
+            (sizes[1], column * across, out.steps[3]),
+        ]
+        begin = Place(space=source.place.space, offset=source.place.offset + a * row + b * column)
+        found.append(_copy(begin, out, pairs, cleared=not found, offset=index * out.plane))
+    return found
+
+
+def _pool(operation: ops.Pooling) -> steps.Step:
+    source, out, taps = operation.source.storage, operation.out, operation.taps
+    assert isinstance(source, Storage)
+    image, plane, row, _ = source.steps
+    return steps.Pool(
+        source=source.place,
+        out=out.place,
+        what=operation.what,
+        channels=source.sizes[CHANNELS],
+        images=source.sizes[IMAGES],
+        size=(source.sizes[ROWS], source.sizes[COLUMNS]),
+        out_size=(out.sizes[ROWS], out.sizes[COLUMNS]),
+        kernel=taps.kernel,
+        stride=taps.stride,
+        pad=taps.pad,
+        dilation=taps.dilation,
+        source_steps=(plane, image, row),
+        out_steps=(out.steps[1], out.steps[0], out.steps[2]),
+        front=out.front,
+    )
+
+
+def _pointwise(operation: ops.Pointwise) -> steps.Step:
+    a, b, out = operation.a.storage, operation.b, operation.out
+    assert isinstance(a, Storage)
+    return steps.Pointwise(
+        a=a.place,
+        b=Place() if b is None else b.storage.place,
+        out=out.place,
+        what=operation.what,
+        planes=out.sizes[CHANNELS],
+        count=min(out.plane, a.plane) if out.plane > 1 else 1,
+        a_step=a.plane,
+        b_step=0 if b is None else b.storage.steps[CHANNELS],
+        out_step=out.plane,
+        front=out.front,
+    )
+
+
+__all__ = ["emit"]

@@ -1,0 +1,107 @@
+"""A model whose forward is a program where that may be, and torch's own everywhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from mirrormask.deploy.csr import is_recording
+from mirrormask.runtime.description import Description
+from mirrormask.runtime.program import Program
+
+_MOST_KNOWN = 64
+
+
+class ProgramForward:
+    """Stands for a model's ``forward``: runs the program for inputs that it was planned for.
+
+    Those are float32 tensors on the CPU of the planned shapes, a whole number of parts of them, in
+    evaluation mode and without gradients. Everything else, exporting included, takes the model's
+    own forward, layer by layer.
+    """
+
+    def __init__(self, model: nn.Module, description: Description, *, single: bool) -> None:
+        self._model, self.description, self._single = model, description, single
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self.program = Program(self.description)
+        # For each shape of the first input that fits: how many parts, and sizes of the outputs.
+        self._known: dict[torch.Size, tuple[int, list[tuple[int, ...]]]] = {}
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        """Compute the model."""
+        # Some networks take five microseconds: nothing here may be looked up twice.
+        sizes = None if keywords else self._sizes(inputs)
+        if sizes is None:
+            return type(self._model).forward(self._model, *inputs, **keywords)
+        parts, shapes = sizes
+        threads = torch.get_num_threads()
+        if self._single and len(inputs) == 1:
+            x, out = inputs[0].contiguous(), torch.empty(shapes[0])
+            self.program.run((x.data_ptr(), out.data_ptr()), parts=parts, threads=threads)
+            return out
+        tensors = [value.contiguous() for value in inputs]
+        made = [torch.empty(shape) for shape in shapes]
+        addresses = [tensor.data_ptr() for tensor in (*tensors, *made)]
+        self.program.run(addresses, parts=parts, threads=threads)
+        return made[0] if self._single else tuple(made)
+
+    def _sizes(self, inputs: tuple[Any, ...]) -> tuple[int, list[tuple[int, ...]]] | None:
+        """Return parts and sizes of the outputs, or None if the program is not for such inputs."""
+        if self._model.training or len(inputs) != len(self.description.inputs):
+            return None
+        for value in inputs:
+            if type(value) is not torch.Tensor or value.dtype is not torch.float32:
+                return None
+            if not value.is_cpu or (value.requires_grad and torch.is_grad_enabled()):
+                return None
+        if is_recording():
+            return None
+        found = self._known.get(inputs[0].shape)
+        if found is None or len(inputs) > 1:
+            found = self._fit([value.shape for value in inputs])
+        return found
+
+    def _fit(self, shapes: list[torch.Size]) -> tuple[int, list[tuple[int, ...]]] | None:
+        part, count = self.description.part, shapes[0][0] if shapes[0] else 0
+        fits = count > 0 and count % part == 0
+        for shape, port in zip(shapes, self.description.inputs, strict=True):
+            fits = fits and tuple(shape) == (count, *port.shape[1:])
+        if not fits:
+            return None
+        parts = count // part
+        outputs = [(parts * port.shape[0], *port.shape[1:]) for port in self.description.outputs]
+        # Callers with ever new batch sizes must not fill the memory.
+        if len(self._known) < _MOST_KNOWN:
+            self._known[shapes[0]] = parts, outputs
+        return parts, outputs
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A program holds addresses of this process: copies and pickles make their own.
+        mine = ("program", "_known")
+        return {name: value for name, value in self.__dict__.items() if name not in mine}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
+
+
+def attach(model: nn.Module, description: Description, *, single: bool) -> None:
+    """Make a model run as a program from now on."""
+    # A bound method, as torch expects one: exporting looks into its code.
+    model.forward = ProgramForward(model, description, single=single).forward
+
+
+def detach(model: nn.Module) -> None:
+    """Make a model run layer by layer again."""
+    if program_of(model) is not None:
+        del model.__dict__["forward"]
+
+
+def program_of(model: nn.Module) -> ProgramForward | None:
+    """Return the program that a model runs as, or None."""
+    found = getattr(model.__dict__.get("forward"), "__self__", None)
+    return found if isinstance(found, ProgramForward) else None

@@ -1,0 +1,35 @@
+/* The gradient of a sparse matrix's values, at the places of its weights only. */
+#include "dispatch.h"
+#include "pool.h"
+
+#include <stddef.h>
+
+struct gradient_job {
+    const struct mm_rows *w;
+    const struct mm_variant *variant;
+    const float *dy, *x;
+    int64_t n;
+    float *out;
+};
+
+static void gradient_part(void *context, int part, int parts)
+{
+    struct gradient_job *j = context;
+    j->variant->dots(j->w, mm_first_row(j->w, part, parts), mm_first_row(j->w, part + 1, parts),
+                     j->dy, j->x, j->n, j->out);
+}
+
+int mm_value_gradient(const struct mm_rows *w, const float *dy, const float *x, int64_t n, float *out,
+                      int threads)
+{
+    if (mm_bad_rows(w) || n < 0 || threads < 1)
+        return MM_BAD_ARGUMENT;
+    int64_t nonzeros = w->starts[w->rows];
+    if (nonzeros == 0)
+        return MM_OK;
+    if (!out || (n > 0 && (!dy || !x)))
+        return MM_BAD_ARGUMENT;
+    struct gradient_job j = {w, mm_variant(w->variant), dy, x, n, out};
+    mm_parallel(mm_threads_for(threads, nonzeros * (n + 1)), gradient_part, &j);
+    return MM_OK;
+}

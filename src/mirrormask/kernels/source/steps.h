@@ -1,0 +1,176 @@
+/* A program: a whole network as a flat list of steps over one arena of floats.
+ *
+ * Activations are planes: one for each channel or feature, all in one buffer, each holding the same
+ * positions (images, rows, columns; or rows of a batch). Between the pixels of neighbouring rows and
+ * images lie zeros, which are the padding of the convolution that reads them.
+ *
+ * A step is MM_FIELDS numbers of 64 bits, read through the structures below. They come from a file:
+ * check.c proves that no read or write leaves its memory before a step is run for the first time.
+ */
+#ifndef MM_STEPS_H
+#define MM_STEPS_H
+
+#include "mirrormask.h"
+
+/* MM_OVERREAD: floats behind an image that pooling may read, and throws away. */
+enum { MM_FIELDS = 40, MM_UNIT = 8, MM_DIMENSIONS = 5, MM_OVERREAD = 16 };
+
+enum mm_kind {
+    MM_STEP_COPY = 1,
+    MM_STEP_PLANES = 2,
+    MM_STEP_VECTOR = 3,
+    MM_STEP_TILE = 4,
+    MM_STEP_POOL = 5,
+    MM_STEP_POINTWISE = 6,
+    MM_STEP_NORM = 7,
+    MM_STEP_ATTENTION = 8,
+    MM_STEP_KINDS
+};
+
+/* Where an operand begins: space 0 is the arena, then come the inputs, then the outputs. */
+struct mm_place {
+    int64_t space, offset;
+};
+
+/* A sparse matrix in the program's arrays; bias is -1 where there is none. */
+struct mm_matrix {
+    int64_t rows, starts, columns, nonzeros, values, bias, relu;
+};
+
+/* Copy between any two layouts; first `zeros` floats from `zero_at` of the target become zero. */
+struct mm_copy_step {
+    int64_t kind;
+    struct mm_place in, out;
+    int64_t sizes[MM_DIMENSIONS], from[MM_DIMENSIONS], to[MM_DIMENSIONS];
+    int64_t zero_at, zeros;
+};
+
+/* Sparse rows over planes of `count` positions, of which `used` are computed. `front` floats before
+ * the first plane and all others of a plane become zero. */
+struct mm_planes_step {
+    int64_t kind;
+    struct mm_place in, out, add; /* add.space is -1 where nothing is added */
+    struct mm_matrix matrix;
+    int64_t count, used, out_step, add_step, front;
+    int64_t mask; /* count integers, 0 or -1; or -1: every position is wanted */
+};
+
+/* The same for one position: out[row] = bias + sum of value * in[column]. */
+struct mm_vector_step {
+    int64_t kind;
+    struct mm_place in, out, add;
+    struct mm_matrix matrix;
+};
+
+/* out [rows][count] = matrix of `width` columns times in [width][count], through mm_linear. */
+struct mm_tile_step {
+    int64_t kind;
+    struct mm_place in, out, add;
+    struct mm_matrix matrix;
+    int64_t width, count;
+};
+
+enum { MM_POOL_MAX = 0, MM_POOL_MEAN = 1, MM_POOL_MEAN_INSIDE = 2 };
+
+/* Windows over images; MEAN divides by the whole window, MEAN_INSIDE by what of it is no padding. */
+struct mm_pool_step {
+    int64_t kind;
+    struct mm_place in, out;
+    int64_t what, channels, images;
+    int64_t size[2], out_size[2], kernel[2], stride[2], pad[2], dilation[2];
+    int64_t in_plane, in_image, in_row, out_plane, out_image, out_row;
+    int64_t front; /* floats before the output that become zero; planes are cleared whole */
+};
+
+enum { MM_RELU = 0, MM_GELU = 1, MM_GELU_TANH = 2, MM_SILU = 3, MM_ADD = 4, MM_MULTIPLY = 5,
+       MM_ADD_RELU = 6, MM_SUBTRACT = 7, MM_POINTWISE_KINDS };
+
+/* One or two planes in, one out, position by position; zeros stay zeros. */
+struct mm_pointwise_step {
+    int64_t kind;
+    struct mm_place a, b, out; /* b.space is -1 where there is one operand */
+    int64_t what, planes, count, a_step, b_step, out_step, front;
+};
+
+/* LayerNorm over the planes, at each position. */
+struct mm_norm_step {
+    int64_t kind;
+    struct mm_place in, out;
+    int64_t planes, count, in_step, out_step;
+    int64_t weight, bias, epsilon; /* in the constants; weight and bias may be -1 */
+};
+
+/* Scaled dot-product attention; a plane holds the tokens of each image in turn. */
+struct mm_attention_step {
+    int64_t kind;
+    struct mm_place q, k, v, out;
+    int64_t images, heads, depth, value_depth, queries, keys;
+    int64_t q_step, k_step, v_step, out_step;
+    int64_t scale; /* in the constants */
+    int64_t causal;
+};
+
+union mm_step {
+    int64_t fields[MM_FIELDS];
+    struct mm_copy_step copy;
+    struct mm_planes_step planes;
+    struct mm_vector_step vector;
+    struct mm_tile_step tile;
+    struct mm_pool_step pool;
+    struct mm_pointwise_step pointwise;
+    struct mm_norm_step norm;
+    struct mm_attention_step attention;
+};
+
+struct mm_program {
+    int64_t step_count, input_count, output_count;
+    union mm_step *steps;
+    struct mm_blocks **blocks; /* of tile steps; NULL where none were made */
+    int64_t *sizes;            /* floats of each space, per part of the batch */
+    const float *constants;
+    const int32_t *indices;
+    int32_t variant;
+};
+
+/* MM_OK if every step of the description stays within its memory. */
+int mm_program_check(const struct mm_program_data *data);
+
+/* Operands of planes.c, as addresses. */
+struct mm_planes {
+    const struct mm_rows *w;
+    const float *x;
+    float *y;
+    int64_t y_step;
+    const float *add; /* or NULL */
+    int64_t add_step;
+    const int32_t *mask; /* or NULL */
+    int64_t units;       /* of MM_UNIT positions */
+};
+typedef void (*mm_planes_rows)(const struct mm_planes *p, int64_t from, int64_t to);
+
+/* What the instruction-set variants of images.c and lanes.c offer. */
+struct mm_images {
+    void (*copy)(const struct mm_copy_step *s, const float *in, float *out);
+    void (*pool)(const struct mm_pool_step *s, const float *in, float *out);
+};
+struct mm_lanes {
+    void (*pointwise)(const struct mm_pointwise_step *s, const float *a, const float *b, float *out);
+    void (*norm)(const struct mm_norm_step *s, const float *in, const float *weight,
+                 const float *bias, float epsilon, float *out);
+    /* `room` holds keys * MM_QUERIES floats. */
+    void (*attention)(const struct mm_attention_step *s, const float *q, const float *k,
+                      const float *v, float scale, float *room, float *out);
+};
+enum { MM_QUERIES = 16 }; /* that attention works on together */
+
+#define MM_DECLARE(variant)                                                                        \
+    void mm_planes_##variant(const struct mm_planes *p, int64_t from, int64_t to);                 \
+    extern const struct mm_images mm_images_##variant;                                             \
+    extern const struct mm_lanes mm_lanes_##variant;
+MM_DECLARE(portable)
+#ifdef MM_X86
+MM_DECLARE(avx2)
+MM_DECLARE(avx512)
+#endif
+
+#endif

@@ -1,0 +1,41 @@
+/* Vectors of floats as the present instruction set has them; for files compiled once for each. */
+#ifndef MM_VECTORS_H
+#define MM_VECTORS_H
+
+#include <stdint.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+#ifdef __AVX512F__
+enum { LANES = 16 };
+#elif defined(__AVX__)
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
+typedef float floats __attribute__((vector_size(LANES * 4)));
+typedef int32_t ints __attribute__((vector_size(LANES * 4)));
+typedef float loose_floats __attribute__((vector_size(LANES * 4), aligned(4)));
+
+INLINE floats load(const float *from) { return *(const loose_floats *)from; }
+INLINE void store(float *to, floats value) { *(loose_floats *)to = value; }
+INLINE floats all(float value) { return (floats){0} + value; }
+INLINE floats choose(ints condition, floats yes, floats no)
+{
+    return (floats)((condition & (ints)yes) | (~condition & (ints)no));
+}
+
+/* The last floats of a row, of which there are fewer than a vector's. */
+INLINE floats load_some(const float *from, int64_t count)
+{
+    floats value = {0};
+    memcpy(&value, from, (size_t)count * sizeof(float));
+    return value;
+}
+INLINE void store_some(float *to, floats value, int64_t count)
+{
+    memcpy(to, &value, (size_t)count * sizeof(float));
+}
+
+#endif

@@ -1,0 +1,140 @@
+"""A linear layer's product and both of its gradients, on live weights only."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mirrormask.errors import ArgumentError
+from mirrormask.kernels import Library, Rows, kernel_status, kernels
+from mirrormask.live.pattern import Pattern
+
+_Layout = ctypes.c_int32 * 2
+_COLUMNS_TO_ROWS = _Layout(1, 0)
+
+
+def live_linear(x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
+    """Return ``x W^T + b`` where ``W`` has ``values`` at the places of a pattern, 0 elsewhere.
+
+    Gradients reach ``x``, ``values`` and ``bias``; they cannot be differentiated once more. Under
+    autocast the product is float32, as these weights are.
+
+    Args:
+        x: float32 [..., in] on the CPU.
+        values: float32 [live].
+        bias: float32 [out] or None.
+        pattern: Of a matrix [out, in].
+
+    Returns:
+        float32 [..., out].
+
+    Raises:
+        ArgumentError: There are no compiled kernels, or a type, device or size is another.
+    """
+    if x.shape[-1] != pattern.shape[1]:
+        raise ArgumentError(
+            f"the input has {x.shape[-1]} features, this layer takes {pattern.shape[1]}"
+        )
+    for what, tensor in (("input", x), ("weight", values), ("bias", bias)):
+        if tensor is not None and tensor.device.type != "cpu":
+            raise ArgumentError(f"the {what} is on {tensor.device}: live weights train on the CPU")
+    if values.shape != pattern.columns.shape or values.dtype != torch.float32:
+        raise ArgumentError(
+            f"values of shape {list(values.shape)} and type {values.dtype} do not fit "
+            f"{pattern.columns.numel()} live weights of float32"
+        )
+    out = _LiveLinear.apply(x, values, bias, pattern)  # type: ignore[no-untyped-call]
+    return cast(Tensor, out)
+
+
+class _LiveLinear(torch.autograd.Function):
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
+    def forward(
+        ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern
+    ) -> Tensor:
+        turned = x.reshape(-1, pattern.shape[1]).t().contiguous()
+        ctx.save_for_backward(turned, values)
+        ctx.pattern, ctx.shape = pattern, x.shape
+        out = _product(turned, pattern.starts, pattern.columns, values, bias)
+        return out.view(*x.shape[:-1], pattern.shape[0])
+
+    @staticmethod
+    @once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (grad,) = gradients
+        turned, values = ctx.saved_tensors
+        pattern: Pattern = ctx.pattern
+        rows = grad.reshape(-1, pattern.shape[0])
+        to_x = to_values = to_bias = None
+        columns = rows.t().contiguous()
+        if ctx.needs_input_grad[0]:
+            to_x = _product(
+                columns, pattern.turned_starts, pattern.turned_columns, values[pattern.turn], None
+            ).view(ctx.shape)
+        if ctx.needs_input_grad[1]:
+            to_values = _value_gradient(columns, turned, pattern)
+        if ctx.needs_input_grad[2]:
+            to_bias = rows.sum(0)
+        return to_x, to_values, to_bias, None
+
+
+def _product(
+    x: Tensor, starts: Tensor, columns: Tensor, values: Tensor, bias: Tensor | None
+) -> Tensor:
+    """Return ``[n, out]`` for ``x`` ``[in, n]``."""
+    library, n = _library(), x.shape[1]
+    values, bias = values.contiguous(), None if bias is None else bias.contiguous()
+    out = torch.empty((n, starts.numel() - 1), dtype=torch.float32, device="cpu")
+    library.linear(
+        _rows(library, starts, columns, values, bias),
+        x.shape[0],
+        x.data_ptr(),
+        n,
+        out.data_ptr(),
+        by_columns=_COLUMNS_TO_ROWS,
+        threads=torch.get_num_threads(),
+    )
+    return out
+
+
+def _value_gradient(grad: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
+    """Return ``[live]`` for the gradient of outputs ``[out, n]`` and inputs ``[in, n]``."""
+    library = _library()
+    out = torch.empty(pattern.columns.shape, dtype=torch.float32, device="cpu")
+    library.value_gradient(
+        _rows(library, pattern.starts, pattern.columns, out, None),
+        grad.data_ptr(),
+        x.data_ptr(),
+        x.shape[1],
+        out.data_ptr(),
+        threads=torch.get_num_threads(),
+    )
+    return out
+
+
+def _rows(
+    library: Library, starts: Tensor, columns: Tensor, values: Tensor, bias: Tensor | None
+) -> Rows:
+    return library.rows(
+        starts.numel() - 1,
+        starts=starts.data_ptr(),
+        columns=columns.data_ptr(),
+        values=values.data_ptr(),
+        bias=None if bias is None else bias.data_ptr(),
+        relu=False,
+    )
+
+
+def _library() -> Library:
+    library = kernels()
+    if library is None:
+        raise ArgumentError(
+            f"live weights need the compiled kernels, which are off: {kernel_status().reason}"
+        )
+    return library

@@ -1,0 +1,135 @@
+"""A planned network that runs in one call: numpy in, numpy out, no torch anywhere."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mirrormask.errors import ArgumentError, MissingExtraError
+from mirrormask.kernels import Library, ProgramData, kernel_status, kernels
+from mirrormask.runtime.description import Description, Floats
+
+
+class Program:
+    """A network as one list of steps, checked once and run without Python between its layers.
+
+    Args:
+        description: Steps and weights; they must stay unchanged.
+        library: The compiled kernels; by default those of this installation.
+
+    Raises:
+        MissingExtraError: There are no compiled kernels here.
+        ArgumentError: A step would read or write outside of its memory.
+    """
+
+    def __init__(self, description: Description, library: Library | None = None) -> None:
+        library = library or kernels()
+        if library is None:
+            raise MissingExtraError(
+                f"a program needs the compiled kernels: {kernel_status().reason}"
+            )
+        self.description, self._library = description, library
+        self.inputs, self.outputs = description.inputs, description.outputs
+        ports = (*self.inputs, *self.outputs)
+        sizes = np.array([math.prod(port.shape) for port in ports], dtype=np.int64)
+        # The addresses below must not move: these arrays live as long as the program.
+        self._arrays = (
+            np.ascontiguousarray(description.steps),
+            np.ascontiguousarray(description.constants),
+            description.indices(),
+            sizes,
+        )
+        steps, constants, indices, _ = self._arrays
+        addresses = [array.ctypes.data for array in self._arrays]
+        data = ProgramData(
+            len(steps),
+            constants.size,
+            indices.size,
+            description.arena,
+            len(self.inputs),
+            len(self.outputs),
+            *addresses,
+        )
+        self._handle = library.open_program(data)
+        self._ports = ctypes.c_void_p * len(ports)
+        weakref.finalize(self, library.close_program, self._handle)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights and indices in memory."""
+        return sum(int(array.nbytes) for array in self._arrays)
+
+    def __call__(self, *inputs: npt.ArrayLike, threads: int = 1) -> Floats | tuple[Floats, ...]:
+        """Run the network.
+
+        Args:
+            inputs: As the model takes them, float32, with any number of examples.
+            threads: How many threads may work on it.
+
+        Returns:
+            The output ``[n, ...]``, or a tuple of several.
+
+        Raises:
+            ArgumentError: The inputs are not of the planned shapes.
+        """
+        arrays = self._checked(inputs)
+        count, part = len(arrays[0]), self.description.part
+        parts = -(-count // part)
+        # What is missing of the last part is computed on zeros and thrown away.
+        if parts * part != count:
+            arrays = [_longer(array, parts * part) for array in arrays]
+        made = [
+            np.empty((parts * port.shape[0], *port.shape[1:]), dtype=np.float32)
+            for port in self.outputs
+        ]
+        self.run([array.ctypes.data for array in (*arrays, *made)], parts=parts, threads=threads)
+        if parts * part != count:
+            made = [
+                array[: count * port.shape[0] // part]
+                for array, port in zip(made, self.outputs, strict=True)
+            ]
+        return made[0] if len(made) == 1 else tuple(made)
+
+    def run(self, addresses: Sequence[int], *, parts: int, threads: int) -> None:
+        """Run with the addresses of contiguous float32 inputs, then outputs, that are large enough.
+
+        Raises:
+            MemoryError: There is no scratch memory.
+        """
+        self._library.run_program(self._handle, self._ports(*addresses), parts, threads)
+
+    def profile(self, *inputs: npt.ArrayLike, repeats: int = 20) -> list[tuple[str, float]]:
+        """Return each step's label and its median seconds for one part, on one thread."""
+        arrays = [array[: self.description.part] for array in self._checked(inputs)]
+        made = [np.empty(port.shape, dtype=np.float32) for port in self.outputs]
+        labels = self.description.labels
+        seconds = np.zeros((repeats, len(labels)), dtype=np.float64)
+        ports = self._ports(*[array.ctypes.data for array in (*arrays, *made)])
+        for row in seconds:
+            self._library.run_program(self._handle, ports, 1, 1, seconds=row.ctypes.data)
+        return list(zip(labels, np.median(seconds, axis=0).tolist(), strict=True))
+
+    def _checked(self, inputs: tuple[npt.ArrayLike, ...]) -> list[Floats]:
+        if len(inputs) != len(self.inputs):
+            raise ArgumentError(f"{len(inputs)} inputs were given: give {len(self.inputs)}")
+        arrays = [np.ascontiguousarray(value, dtype=np.float32) for value in inputs]
+        for array, port in zip(arrays, self.inputs, strict=True):
+            if array.shape[1:] != port.shape[1:] or array.ndim == 0:
+                raise ArgumentError(
+                    f"input {port.name!r} has shape {list(array.shape)}: this program was planned "
+                    f"for [n, {', '.join(map(str, port.shape[1:]))}]"
+                )
+            if len(array) != len(arrays[0]):
+                raise ArgumentError(f"{len(array)} and {len(arrays[0])} examples: give as many")
+        return arrays
+
+
+def _longer(array: Floats, count: int) -> Floats:
+    longer = np.zeros((count, *array.shape[1:]), dtype=np.float32)
+    longer[: len(array)] = array
+    return longer

@@ -1,0 +1,249 @@
+"""Every operation against torch in double precision, over shapes that hypothesis draws."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from mirrormask.deploy.runner import UnsupportedError, plan
+from mirrormask.runtime import Program
+
+CASES = settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+SHARES = st.sampled_from([0.0, 0.5, 0.9, 1.0])
+
+
+class Wrapped(nn.Module):
+    """A function with modules of its own as a model."""
+
+    def __init__(self, function, **modules):
+        super().__init__()
+        self.function, self.held = function, nn.ModuleDict(modules)
+
+    def forward(self, *inputs):
+        return self.function(self.held, *inputs)
+
+
+@CASES
+@given(data=st.data(), sparsity=SHARES)
+def test_convolutions(agree, thin, data, sparsity):
+    draw = data.draw
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    inner, outer = groups * draw(st.integers(1, 4)), groups * draw(st.integers(1, 5))
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    least = [d * (k - 1) + 1 - 2 * p for k, d, p in zip(kernel, dilation, padding, strict=True)]
+    size = [draw(st.integers(max(1, low), max(1, low) + 14)) for low in least]
+    batch = draw(st.integers(1, 3))
+    layer = nn.Conv2d(
+        inner,
+        outer,
+        kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        bias=draw(st.booleans()),
+    )
+    agree(thin(layer, sparsity), torch.randn(batch, inner, *size))
+
+
+@CASES
+@given(
+    inner=st.integers(1, 9),
+    outer=st.integers(1, 9),
+    length=st.integers(5, 40),
+    kernel=st.integers(1, 5),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 2),
+    batch=st.integers(1, 3),
+)
+def test_convolutions_of_signals(agree, thin, inner, outer, length, kernel, stride, padding, batch):
+    layer = nn.Conv1d(inner, outer, kernel, stride=stride, padding=padding)
+    agree(thin(layer), torch.randn(batch, inner, length))
+
+
+@CASES
+@given(
+    width=st.integers(1, 40),
+    rows=st.integers(1, 40),
+    batch=st.sampled_from([1, 2, 3, 7, 8, 9, 16, 17, 32, 33, 64, 65, 128, 130]),
+    sparsity=SHARES,
+    bias=st.booleans(),
+)
+def test_linear_layers(agree, thin, width, rows, batch, sparsity, bias):
+    agree(thin(nn.Linear(width, rows, bias=bias), sparsity), torch.randn(batch, width))
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9])
+def test_wide_linear_layers_in_blocks(agree, thin, sparsity):
+    net = nn.Sequential(nn.Linear(1100, 300), nn.ReLU(), nn.Linear(300, 20))
+    agree(thin(net, sparsity), torch.randn(64, 1100))
+
+
+@CASES
+@given(
+    tokens=st.integers(1, 20),
+    width=st.integers(1, 20),
+    batch=st.integers(1, 4),
+    biased=st.booleans(),
+)
+def test_layer_norm_over_tokens(agree, tokens, width, batch, biased):
+    layer = nn.LayerNorm(width, elementwise_affine=biased)
+    if biased:
+        nn.init.normal_(layer.weight), nn.init.normal_(layer.bias)
+    agree(layer.eval(), torch.randn(batch, tokens, width) * 3 + 1, tolerance=5e-5)
+
+
+@CASES
+@given(data=st.data(), kind=st.sampled_from(["max", "mean", "inside"]))
+def test_pooling(agree, data, kind):
+    draw = data.draw
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    padding = tuple(draw(st.integers(0, size // 2)) for size in kernel)
+    size = [draw(st.integers(low, low + 40)) for low in kernel]
+    if kind == "max":
+        ceil, dilation = draw(st.booleans()), draw(st.integers(1, 2))
+        size = [extent + 4 for extent in size]
+        layer = nn.MaxPool2d(kernel, stride, padding, dilation=dilation, ceil_mode=ceil)
+    else:
+        layer = nn.AvgPool2d(kernel, stride, padding, count_include_pad=kind == "mean")
+    agree(layer, torch.randn(draw(st.integers(1, 2)), draw(st.integers(1, 3)), *size))
+
+
+@CASES
+@given(
+    windows=st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    size=st.tuples(st.integers(1, 4), st.integers(1, 20)),
+    batch=st.integers(1, 3),
+)
+def test_adaptive_pooling_and_flattening(agree, thin, windows, size, batch):
+    image = tuple(window * out for window, out in zip(windows, size, strict=True))
+    features = 3 * size[0] * size[1]
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(size), nn.Flatten(), nn.Linear(features, 5))
+    agree(thin(net), torch.randn(batch, 3, *image))
+
+
+ACTIVATIONS = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(1, 7), (5, 33), (2, 9, 20), (3, 4, 5, 6)])
+def test_activations_over_their_whole_range(agree, name, shape):
+    net = Wrapped(lambda _, x: ACTIVATIONS[name](x))
+    agree(net, torch.randn(shape) * 4, tolerance=1e-6)
+    agree(net, torch.randn(shape) * 60, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_carry_nan_and_infinity(name):
+    x = torch.tensor([[float("nan"), float("inf"), -1.0, 0.0, 5.0, -float("inf"), 1.0, 2.0, 3.0]])
+    net = Wrapped(lambda _, x: ACTIVATIONS[name](x))
+    found = torch.from_numpy(Program(plan(net, (x,)))(x.numpy()))
+    expected = ACTIVATIONS[name](x.double()).float()
+    finite = torch.isfinite(x) | (x > 0)
+    assert torch.allclose(found[finite], expected[finite], atol=1e-6)
+    assert torch.isnan(found[0, 0])
+
+
+@CASES
+@given(
+    heads=st.integers(1, 4),
+    depth=st.integers(1, 20),
+    tokens=st.integers(1, 40),
+    batch=st.integers(1, 3),
+    causal=st.booleans(),
+)
+def test_attention(agree, heads, depth, tokens, batch, causal):
+    width = heads * depth
+    layers = {name: nn.Linear(width, width) for name in "qkvo"}
+
+    def forward(held, x):
+        n, t, _ = x.shape
+        parts = [held[name](x).view(n, t, heads, depth).transpose(1, 2) for name in "qkv"]
+        mixed = F.scaled_dot_product_attention(*parts, is_causal=causal)
+        return held["o"](mixed.transpose(1, 2).reshape(n, t, width))
+
+    agree(Wrapped(forward, **layers), torch.randn(batch, tokens, width) * 2, tolerance=5e-5)
+
+
+def _twice(x):
+    return x + x
+
+
+def _rectified(x):
+    return F.relu(x) + x
+
+
+SUMS = {
+    "both operands are products": lambda held, x: held["a"](x) + held["b"](x),
+    "the input itself": lambda held, x: F.relu(held["a"](x) + x),
+    "the input first": lambda held, x: x + held["b"](held["a"](x)),
+    "a product": lambda held, x: held["a"](x) * held["b"](x),
+    "a difference": lambda held, x: held["a"](x) - held["b"](F.relu(x)),
+    "a tensor with itself": lambda held, x: _twice(held["a"](x)),
+    "a product that is read twice": lambda held, x: _rectified(held["a"](x)),
+    "activations before": lambda held, x: F.relu(held["a"](x)) + F.gelu(held["b"](x)),
+    "inputs alone": lambda held, x: x + x,
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+@pytest.mark.parametrize("shape", [(1, 6, 5, 7), (3, 6, 8, 8), (1, 6), (5, 6), (16, 6), (2, 9, 6)])
+def test_sums_and_products(agree, thin, name, shape):
+    layers = {
+        key: nn.Conv2d(6, 6, 3, padding=1) if len(shape) == 4 else nn.Linear(6, 6) for key in "ab"
+    }
+    agree(thin(Wrapped(SUMS[name], **layers), 0.5), torch.randn(shape))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_batch_norm_is_folded_or_a_layer_of_its_own(agree, thin, batch):
+    image = torch.randn(batch, 4, 9, 6)
+    after = nn.Sequential(nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.ReLU())
+    assert len(agree(thin(after), image).steps) == 3
+    agree(thin(nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3, padding=1))), image)
+    flat = torch.randn(batch, 7)
+    agree(thin(nn.Sequential(nn.Linear(7, 9), nn.BatchNorm1d(9), nn.Linear(9, 3))), flat)
+    agree(thin(nn.Sequential(nn.BatchNorm1d(7), nn.Linear(7, 3))), flat)
+
+
+def test_views_cost_no_step(agree, thin):
+    net = Wrapped(
+        lambda held, x: held["b"](held["a"](x).reshape(2, 3, 4, 5).permute(0, 1, 3, 2).flatten(2)),
+        a=nn.Linear(6, 20),
+        b=nn.Linear(20, 3),
+    )
+    description = agree(thin(net), torch.randn(2, 3, 6))
+    assert description.labels == ("copy", "linear", "linear_1", "copy out")
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda held, x: torch.sin(x), "operator sin"),
+        (lambda held, x: x + 1.0, "with numbers"),
+        (lambda held, x: held["a"](x).sum(), "operator sum"),
+        (lambda held, x: x + held["a"](x)[:, :1], "operator"),
+        (lambda held, x: held["a"](x).t(), "first dimension"),
+        (lambda held, x: held["a"](x) @ held["a"].weight, "operator matmul"),
+    ],
+)
+def test_what_has_no_step_is_named(function, reason):
+    with pytest.raises(UnsupportedError, match=reason):
+        plan(Wrapped(function, a=nn.Linear(6, 6)).eval(), (torch.randn(3, 6),))

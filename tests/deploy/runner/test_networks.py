@@ -1,0 +1,94 @@
+"""Whole networks, in parts and with threads, against torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mirrormask.study.models import build
+
+NETS = {
+    "mlp": (1, 28),
+    "cnn": (1, 28),
+    "cnn-small": (1, 28),
+    "resnet20": (3, 32),
+    "resnet50": (3, 32),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_networks_of_the_study(agree, thin, name):
+    channels, size = NETS[name]
+    net = build(name, in_channels=channels, image_size=size, num_classes=10)
+    net = thin(net, 0.9)
+    x = torch.randn(4, channels, size, size)
+    for part, threads in ((1, 2), (4, 1)):
+        agree(net, x, part=part, threads=threads)
+
+
+def test_signals(agree, thin):
+    net = thin(build("cnn1d", in_channels=1, image_size=40, num_classes=10), 0.5)
+    agree(net, torch.randn(3, 1, 40))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm1(x)
+        q, k, v = (
+            layer(y).reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
+            for layer in (self.q, self.k, self.v)
+        )
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        x = x + self.o(mixed.transpose(1, 2).reshape(x.shape))
+        return x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+
+
+@pytest.mark.parametrize(("batch", "tokens"), [(1, 16), (3, 5), (4, 16)])
+def test_a_transformer_block(agree, thin, batch, tokens):
+    description = agree(thin(Block(48, 4)), torch.randn(batch, tokens, 48), tolerance=5e-5)
+    # Two copies, two norms, six products with both sums inside, attention, GELU: nothing else.
+    assert len(description.steps) == 12
+
+
+class Residual(nn.Module):
+    """Strided blocks whose shortcut shares its split input with the main path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.two = nn.Conv2d(8, 8, 3, padding=1)
+        self.short = nn.Conv2d(4, 8, 1, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(x)
+        return torch.relu(self.short(x) + self.two(torch.relu(self.one(x)))).mean((2, 3))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (1, 1)])
+def test_shortcuts_share_their_split_input(agree, thin, size):
+    description = agree(thin(Residual()), torch.randn(2, 4, *size))
+    # One split of the input, in up to four phases, serves both convolutions.
+    assert 1 <= description.labels.count("split by strides") <= 4
+
+
+def test_two_inputs_and_two_outputs(agree, thin):
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 5), nn.Linear(7, 5)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            left = self.a(x)
+            return left, torch.relu(left + self.b(y))
+
+    agree(thin(Two()), torch.randn(4, 6), torch.randn(4, 7), part=2)

@@ -1,0 +1,233 @@
+"""Runs that go live in the middle end as the masked dense runs do."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import mirrormask as mm
+from mirrormask.errors import ArgumentError, CheckpointError, LifecycleError
+from mirrormask.kernels import kernel_status, kernels, library
+from mirrormask.live import LiveLinear, go_live
+from mirrormask.live import switch as switching
+from mirrormask.optimizer.shared_checkpoint import load_checkpoint, save_checkpoint
+
+needs_kernels = pytest.mark.skipif(kernels() is None, reason=kernel_status().reason)
+STEPS = 40
+BASES = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=3e-3),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3),
+}
+
+
+class Run:
+    """A small training run that may stop, go live and be saved between any two steps."""
+
+    def __init__(self, method: str = "pilot", base: str = "sgd", model: nn.Module | None = None):
+        torch.manual_seed(0)
+        self.model = model or nn.Sequential(
+            nn.Linear(20, 48), nn.ReLU(), nn.LayerNorm(48), nn.Linear(48, 32), nn.ReLU(),
+            nn.Linear(32, 5),
+        )  # fmt: skip
+        inner = BASES[base](self.model.parameters())
+        self.optimizer = mm.sparsify(
+            inner, self.model, sparsity=0.8, steps=STEPS, method=method, seed=1
+        )
+        generator = torch.Generator().manual_seed(2)
+        self.x = torch.randn(200, 20, generator=generator)
+        self.y = self.x[:, :5].argmax(1)
+
+    def to(self, step: int) -> Run:
+        """Train until so many steps are done."""
+        while self.optimizer.steps_done < step:
+            start = self.optimizer.steps_done * 16 % 184
+            rows = slice(start, start + 16)
+            loss = nn.functional.cross_entropy(self.model(self.x[rows]), self.y[rows])
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        return self
+
+
+def distance(left: nn.Module, right: nn.Module) -> float:
+    """Return the largest difference of two models, relative to each tensor's largest entry."""
+    pairs = zip(left.state_dict().values(), right.state_dict().values(), strict=True)
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+
+
+@needs_kernels
+@pytest.mark.filterwarnings("ignore:weight_decay")
+@pytest.mark.parametrize("base", list(BASES))
+@pytest.mark.parametrize(
+    "method", ["pilot", "pilot-mirror", "pilot-factors", "pilot-paper", "gmp", "l1-freeze", "ham"]
+)
+def test_the_end_is_that_of_the_masked_dense_run(method, base):
+    dense, live = Run(method, base).to(36), Run(method, base).to(36)
+    if method == "pilot-paper":  # cuts in finalize only
+        with pytest.raises(LifecycleError, match="may still change"):
+            go_live(live.optimizer)
+        return
+    report = go_live(live.optimizer)
+    assert report.live == ("0.weight", "3.weight", "5.weight")
+    assert report.bytes_after < 0.6 * report.bytes_before
+    assert live.optimizer.at_target
+    assert "live=" in repr(live.model[0])
+    dense.to(STEPS), live.to(STEPS)
+    masks = live.optimizer.masks()
+    assert all(torch.equal(mask, dense.optimizer.masks()[name]) for name, mask in masks.items())
+    assert distance(live.model, dense.model) < 1e-5
+    left, right = dense.optimizer.finalize(), live.optimizer.finalize()
+    assert left.zeros == right.zeros
+    assert type(live.model[0]) is nn.Linear
+    assert live.model[0].weight.shape == (48, 20)
+    assert distance(live.model, dense.model) < 1e-5
+
+
+@needs_kernels
+def test_state_dicts_are_those_of_the_dense_run_and_resume_bit_for_bit():
+    live = Run().to(30)
+    go_live(live.optimizer)
+    live.to(33)
+    saved = copy.deepcopy((live.model.state_dict(), live.optimizer.state_dict()))
+    assert saved[0]["0.weight"].shape == (48, 20)
+    assert isinstance(live.model[0], LiveLinear)
+    again, other = copy.deepcopy(saved), Run()
+    other.model.load_state_dict(saved[0])
+    other.optimizer.load_state_dict(saved[1])
+    go_live(other.optimizer)
+    live.to(STEPS), other.to(STEPS)
+    assert distance(live.model, other.model) == 0.0
+    # A live run takes its own state back, too.
+    live.model.load_state_dict(again[0])
+    live.optimizer.load_state_dict(again[1])
+    assert isinstance(live.model[0], LiveLinear)
+    live.to(STEPS)
+    assert distance(live.model, other.model) == 0.0
+
+
+@needs_kernels
+def test_a_state_with_other_masks_leaves_the_layers_dense():
+    live, early = Run().to(30), Run().to(10)
+    go_live(live.optimizer)
+    with pytest.raises(CheckpointError, match="where this layer has none"):
+        live.model.load_state_dict(early.model.state_dict())
+    live.optimizer.load_state_dict(copy.deepcopy(early.optimizer.state_dict()))
+    assert type(live.model[0]) is nn.Linear
+    live.model.load_state_dict(early.model.state_dict())
+    live.to(STEPS), early.to(STEPS)
+    assert distance(live.model, early.model) == 0.0
+
+
+@needs_kernels
+def test_distributed_checkpoints_hold_whole_tensors(tmp_path):
+    live = Run().to(30)
+    go_live(live.optimizer)
+    live.to(32)
+    save_checkpoint(tmp_path, live.model, live.optimizer)
+    other = Run()
+    assert load_checkpoint(tmp_path, other.model, other.optimizer) is not None
+    go_live(other.optimizer)
+    live.to(STEPS), other.to(STEPS)
+    assert distance(live.model, other.model) == 0.0
+
+
+@needs_kernels
+def test_each_layer_is_timed_and_may_stay_as_it_is(monkeypatch):
+    run = Run().to(30)
+    run.model.train()
+    trials = iter([2.0, 1.01, 3.0])
+
+    def fake(layer, pattern, rows):
+        assert rows == 16
+        gain = next(trials)
+        return switching.LayerTrial(dense_ms=gain, live_ms=1.0, gain=gain, reason=f"{gain}x")
+
+    monkeypatch.setattr(switching, "try_layer", fake)
+    report = go_live(run.optimizer, run.x[:16])
+    assert run.model.training
+    assert report.live == ("0.weight", "5.weight")
+    assert [type(run.model[i]) is nn.Linear for i in (0, 3, 5)] == [False, True, False]
+    assert "2 of 3 live" in str(report)
+    run.to(STEPS).optimizer.finalize()
+    assert run.model(run.x).shape == (200, 5)
+
+
+@needs_kernels
+def test_real_timings_are_reported():
+    run = Run().to(30)
+    for layer in go_live(run.optimizer, run.x[:16]).layers:
+        assert layer.dense_ms > 0
+        assert layer.live_ms > 0
+        assert layer.reason.endswith(("x", "x)"))
+
+
+@needs_kernels
+def test_other_layers_stay_as_they_are_and_say_why():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(1, 4, 3, padding=1)
+            self.one = nn.Linear(80, 80)
+            self.two = nn.Linear(80, 80)
+            self.two.weight = self.one.weight
+            self.unused = nn.Linear(30, 20)
+            self.last = nn.Linear(80, 5)
+
+        def forward(self, x):
+            y = self.conv(x[:, None]).flatten(1).relu()
+            return self.last(self.two(self.one(y).relu()).relu())
+
+    run = Run(model=Net()).to(30)
+    report = go_live(run.optimizer, run.x[:16])
+    reasons = {layer.name: layer.reason for layer in report.layers}
+    assert reasons["conv.weight"] == "no nn.Linear"
+    assert reasons["one.weight"] == "shared by several layers"
+    assert reasons["unused.weight"] == "not called with this input"
+    run.to(STEPS).optimizer.finalize()
+
+
+@needs_kernels
+def test_copies_of_a_live_model_and_torch_compile_work():
+    live = Run().to(30)
+    go_live(live.optimizer)
+    average = torch.optim.swa_utils.AveragedModel(live.model)
+    average.update_parameters(live.model)
+    assert torch.allclose(average(live.x), live.model(live.x), atol=1e-6)
+    compiled = torch.compile(live.model, backend="eager")
+    assert torch.allclose(compiled(live.x), live.model(live.x), atol=1e-6)
+
+
+def test_what_cannot_go_live_is_refused(monkeypatch):
+    run = Run().to(10)
+    with pytest.raises(LifecycleError, match=r"After 10 of 40 steps the mask .* may still change"):
+        go_live(run.optimizer)
+    with pytest.raises(ArgumentError, match="is SGD"):
+        go_live(torch.optim.SGD(run.model.parameters(), lr=0.1))
+    run.to(30)
+    with pytest.raises(ArgumentError, match="does not run on the example"):
+        go_live(run.optimizer, torch.randn(3, 7))
+    if kernels() is not None:
+        go_live(run.optimizer)
+        with pytest.raises(LifecycleError, match="already"):
+            go_live(run.optimizer)
+    run.to(STEPS).optimizer.finalize()
+    with pytest.raises(LifecycleError, match="finalised"):
+        go_live(run.optimizer)
+
+
+def test_without_kernels_nothing_goes_live_and_training_goes_on(monkeypatch):
+    run = Run().to(30)
+    monkeypatch.setenv(library.ENVIRONMENT, "off")
+    library._load.cache_clear()
+    try:
+        report = go_live(run.optimizer)
+    finally:
+        monkeypatch.undo()
+        library._load.cache_clear()
+    assert report.live == ()
+    assert "switched off" in report.layers[0].reason
+    run.to(STEPS).optimizer.finalize()

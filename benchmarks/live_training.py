@@ -4,9 +4,10 @@ python benchmarks/live_training.py
 
 Whole steps (forward, backward, SGD with momentum) on one thread, interleaved. "dense" is the plain
 model with its plain optimizer, "masked" the run of mirrormask.sparsify with its mask frozen,
-"live" the same after go_live, "SparseLab" the model with sparselab.SparseLinear layers and the plain
-optimizer, where that package is installed. Bytes are those of weights, latents, masks, patterns
-and optimizer buffers of the linear layers. Raw figures go to benchmarks/results/live_training.json.
+"live" the same after go_live, "SparseLab" the model with sparselab.SparseLinear layers and the
+plain optimizer, where that package is installed. Bytes are those of weights, latents, masks,
+patterns and optimizer buffers of the linear layers. Raw figures go to
+benchmarks/results/live_training.json.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from inference import Block, mlp
 from torch import nn
 
 import mirrormask as mm
+from inference import Block, mlp
 from mirrormask.deploy.timing import interleave, machine
 from mirrormask.live import go_live
 from mirrormask.methods import method

@@ -32,11 +32,7 @@ def comparison() -> list[str]:
     """Return the table of accuracies, rivals and paired differences."""
     lines = [row(["", "dense", "90 %", "95 %", "98 %", "99 %"]), "|---|---|---|---|---|---|"]
     for name, label in PROBLEMS.items():
-        runs = json.loads((HERE / "compare" / "recipe" / name / "runs.json").read_text())["runs"]
-        found: dict[tuple[str, float], dict[int, float]] = defaultdict(dict)
-        for run in runs:
-            if run["phase"] == "final":
-                found[run["method"], run["sparsity"]][run["seed"]] = 100 * run["accuracy"]
+        found = finals(f"recipe/{name}")
         dense = mean(found["dense", 0.0].values())
         ours = [f"{label}: `pilot`", f"{dense:.1f}"]
         theirs, apart = [RIVAL_NOTE, ""], ["difference", ""]
@@ -54,6 +50,31 @@ def comparison() -> list[str]:
         lines += [row(ours), row(theirs), row(apart)]
         if len(former) > 2:
             lines.append(row(former))
+    return lines
+
+
+def finals(name: str) -> dict[tuple[str, float], dict[int, float]]:
+    """Return test accuracy in % by seed, for each method and sparsity of a comparison."""
+    runs = json.loads((HERE / "compare" / name / "runs.json").read_text())["runs"]
+    found: dict[tuple[str, float], dict[int, float]] = defaultdict(dict)
+    for run in runs:
+        if run["phase"] == "final":
+            found[run["method"], run["sparsity"]][run["seed"]] = 100 * run["accuracy"]
+    return found
+
+
+def unseen() -> list[str]:
+    """Return every method on the problem that the search never saw, and how far behind it is."""
+    found = finals("unseen/digits")
+    lines = [row(["", "90 %", "95 %", "98 %", "99 %"]), "|---|---|---|---|---|"]
+    for method in dict.fromkeys(m for m, s in found if s > 0):
+        cells = []
+        for level in LEVELS:
+            ours, theirs = found["pilot", level], found[method, level]
+            middle, half = interval([ours[seed] - theirs[seed] for seed in ours])
+            behind = "" if method == "pilot" else f" ({middle:+.1f} ± {half:.1f})"
+            cells.append(f"{mean(theirs.values()):.1f}{behind}")
+        lines.append(row([f"`{method}`", *cells]))
     return lines
 
 
@@ -102,7 +123,7 @@ def robustness() -> list[str]:
 
 def tables() -> list[list[str]]:
     """Return all tables of the page."""
-    return [comparison(), parts("mnist1d-cnn"), parts("fashion-mlp"), robustness()]
+    return [comparison(), unseen(), parts("mnist1d-cnn"), parts("fashion-mlp"), robustness()]
 
 
 if __name__ == "__main__":

@@ -242,17 +242,63 @@ static int one_damage(void)
     return !sound || !caught;
 }
 
+/* Whether a float is within a few roundings of numbers of this size. */
+static int near(float mine, double wanted, double size) { return fabs(mine - wanted) <= 1e-6 * size; }
+
+static int one_step(void)
+{
+    int64_t n = between(0, 3000), block = between(1, 700), blocks = (n + block - 1) / block;
+    int variant = (int)(draw() % MM_VARIANTS), threads = (int)between(1, 4), wrong = 0;
+    while (!mm_supported(variant))
+        variant--;
+    float *x = numbers(n, 0), *gain = numbers(n, 0), a = 0.01f + fabsf(number(0));
+    float *before = malloc((size_t)n * sizeof(float) + 1), t = 0.004f + 0.004f * fabsf(number(0));
+    uint8_t *left = calloc((size_t)blocks + (blocks == 0), 1);
+    for (int64_t i = 0; i < n; i++) {
+        before[i] = x[i];
+        gain[i] *= draw() % 512 ? 0.007f : draw() % 2 ? NAN : 1.0f;
+    }
+    int64_t lefts = mm_advance(x, gain, n, block, a * a, 0.5f, 1.0f / 64, left, variant, threads);
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t end = b * block + block < n ? b * block + block : n, large = 0;
+        for (int64_t i = b * block; i < end; i++)
+            large |= !(fabsf(gain[i]) <= 1.0f / 64);
+        wrong |= large != left[b];
+        lefts -= large;
+        for (int64_t i = b * block; i < end; i++) {
+            double root = hypot(before[i], a), u = gain[i];
+            wrong |= large ? memcmp(&x[i], &before[i], sizeof(float)) != 0
+                           : !near(x[i], (before[i] * cosh(2 * u) + root * sinh(2 * u)) / 2, root);
+        }
+    }
+    wrong |= lefts != 0;
+    memcpy(x, before, (size_t)n * sizeof(float));
+    wrong |= mm_shrink(x, n, a * a, tanhf(t), coshf(t), variant, threads) != MM_OK;
+    for (int64_t i = 0; i < n; i++) {
+        double rest = asinh(fabs(before[i]) / a) - t, size = rest > 0 ? a * sinh(rest) : 0.0;
+        wrong |= !near(x[i], before[i] < 0 ? -size : size, hypot(before[i], a));
+        wrong |= x[i] == 0.0f && signbit(x[i]);
+    }
+    wrong |= mm_advance(x, gain, n, 0, a, a, a, left, variant, 1) >= 0;
+    wrong |= mm_shrink(x, -1, a, a, a, variant, 1) == MM_OK;
+    free(x), free(gain), free(before), free(left);
+    if (wrong)
+        printf("step of %ld in blocks of %ld, variant %d\n", (long)n, (long)block, variant);
+    return wrong;
+}
+
 int main(int count, char **arguments)
 {
     int64_t cases = count > 1 ? atoll(arguments[1]) : 1000;
     state = 88172645463325252u ^ (uint64_t)(count > 2 ? atoll(arguments[2]) : 0) * 2654435761u;
     for (int64_t i = 0; i < cases; i++) {
         uint64_t before = state;
-        int kind = (int)(draw() % 6);
+        int kind = (int)(draw() % 7);
         int failed = kind < 2   ? one_linear()
                      : kind < 4 ? one_conv()
                      : kind < 5 ? one_damage()
-                                : one_gradient();
+                     : kind < 6 ? one_gradient()
+                                : one_step();
         if (failed) {
             printf("case %ld, state %llu\n", (long)i, (unsigned long long)before);
             return 1;

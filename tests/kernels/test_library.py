@@ -135,5 +135,5 @@ def test_a_library_that_is_missing_damaged_or_foreign_is_explained(
     monkeypatch.undo()
     monkeypatch.setattr(library, "Conv", Rows)
     assert "laid out in another way" in fresh_status(compiled.path).reason
-    monkeypatch.setitem(library._SIGNATURES, "mm_other", (None, ()))
+    monkeypatch.setitem(library.SIGNATURES, "mm_other", (None, ()))
     assert "lacks mm_other" in fresh_status(compiled.path).reason

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mirrormask.geometry.base import Geometry, Landing, Latents
-from mirrormask.geometry.blocks import blocks
 from mirrormask.geometry.mirror_step import SMALLEST_SCALE, turn_
 
 
@@ -55,8 +54,7 @@ def advance_(latents: Latents, gain: Tensor, factor: Tensor | float) -> None:
     """
     x, a = latents["x"], latents["a"]
     a_next = (a * factor).clamp_(min=SMALLEST_SCALE)
-    for part, increment in zip(blocks(x), blocks(gain), strict=True):
-        turn_(part, a, increment, a_next)
+    turn_(x, a, gain, a_next)
     a.copy_(a_next)
 
 

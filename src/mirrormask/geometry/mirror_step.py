@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from mirrormask.geometry import compiled_step
 from mirrormask.geometry.blocks import blocks
+from mirrormask.geometry.compiled_step import squared
 
 LARGEST_RATE = math.tanh(4.0)
 """Bound on tanh(lr g) in one step: a weight grows or shrinks at most 3000-fold at once."""
@@ -48,12 +50,20 @@ def mirror_step(x: Tensor, a: Tensor, z: Tensor, a_next: Tensor) -> Tensor:
 
 def turn_(x: Tensor, a: Tensor, gain: Tensor, a_next: Tensor) -> Tensor:
     """Take the step in place of ``x`` by the dual gain ``-z / 2``, which is used up."""
+    left = compiled_step.turn_small_(x, a, gain, a_next, bound=SMALL_GAIN)
+    if left == []:
+        return x
+    for index, (part, increment) in enumerate(zip(blocks(x), blocks(gain), strict=True)):
+        if left is None or index in left:
+            _turn_block_(part, a, increment, a_next)
+    return x
+
+
+def _turn_block_(x: Tensor, a: Tensor, gain: Tensor, a_next: Tensor) -> Tensor:
     if _is_small(gain):
         return _turn_a_little_(x, a, gain, a_next)
     rate = gain.tanh_().clamp_(-LARGEST_RATE, LARGEST_RATE)
-    # The square of a smaller scale would underflow, and zero could never be left.
-    wide = a.clamp(min=math.sqrt(torch.finfo(x.dtype).tiny))
-    move = torch.addcmul(wide * wide, x, x).sqrt_()
+    move = torch.addcmul(squared(a), x, x).sqrt_()
     move.addcmul_(x, rate).mul_(rate)
     move.div_(torch.addcmul(rate.new_ones(()), rate, rate, value=-1.0))
     return x.add_(move, alpha=2.0).mul_(a_next / a)
@@ -72,9 +82,8 @@ def _turn_a_little_(x: Tensor, a: Tensor, gain: Tensor, a_next: Tensor) -> Tenso
 
     With ``sinh(2u) = 2u + 4u³/3`` and ``cosh(2u) - 1 = sinh(2u) u``, to the third power of ``u``.
     """
-    wide = a.clamp(min=math.sqrt(torch.finfo(x.dtype).tiny))
-    sinh = (gain * gain).mul_(4 / 3).add_(2.0).mul_(gain)
-    root = torch.addcmul(wide * wide, x, x).sqrt_()
+    sinh = torch.addcmul(gain.new_full((), 2.0), gain, gain, value=4 / 3).mul_(gain)
+    root = torch.addcmul(squared(a), x, x).sqrt_()
     return x.addcmul_(root.addcmul_(x, gain), sinh).mul_(a_next / a)
 
 
@@ -93,9 +102,10 @@ def soft_threshold_(weight: Tensor, a: Tensor, amount: float | Tensor) -> None:
     t = amount if isinstance(amount, Tensor) else torch.full_like(a, amount)
     t = t.clamp(max=LARGEST_SHRINK)
     if _is_small_amount(amount):
-        square = a.clamp(min=math.sqrt(torch.finfo(weight.dtype).tiny)).square()
+        if compiled_step.shrink_small_(weight, a, t):
+            return
         for x in blocks(weight):
-            bound = torch.addcmul(square, x, x).sqrt_().mul_(torch.tanh(t))
+            bound = torch.addcmul(squared(a), x, x).sqrt_().mul_(torch.tanh(t))
             # A number less itself is +0: there is no -0, which is no zero to a file format.
             x.sub_(torch.clamp(x, -bound, bound)).mul_(torch.cosh(t))
         return

@@ -1,7 +1,8 @@
-"""Compiled sparse products: plain C behind ctypes, optional, chosen for this processor at run time.
+"""Compiled loops: plain C behind ctypes, optional, chosen for this processor at run time.
 
 This room knows neither torch nor numpy: it takes addresses. What makes tensors of them is in
-``deploy/``. Without the library everything works through torch's own CSR products.
+``deploy/`` for sparse products and in ``geometry/`` for the mirror step. Without the library
+everything works through torch's own operations.
 """
 
 from mirrormask.kernels.library import KernelStatus, Library, kernel_status, kernels

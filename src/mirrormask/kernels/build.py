@@ -36,12 +36,14 @@ _X86 = {
     "avx2": ("-mavx2", "-mfma"),
     "avx512": ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"),
 }
-# The files that are compiled once for each variant, and what their variants' names begin with.
-_VARIED = {
-    "panel": "mm_variant",
-    "planes": "mm_planes",
-    "images": "mm_images",
-    "lanes": "mm_lanes",
+# The files that are compiled once for each variant, what their variants' names begin with, and the
+# flags that they need. What trains gives the same bits on every processor: nothing is contracted.
+_VARIED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "panel": ("mm_variant", ()),
+    "planes": ("mm_planes", ()),
+    "images": ("mm_images", ()),
+    "lanes": ("mm_lanes", ()),
+    "flow_loops": ("mm_flow", ("-ffp-contract=off",)),
 }
 
 
@@ -123,12 +125,13 @@ def _parts(main: Path | None) -> Iterator[tuple[str, Path, list[str]]]:
     variants = _X86 if x86 else {"portable": ()}
     common = [f"-I{SOURCE}", *(["-DMM_X86"] if x86 else [])]
     for path in [*sorted(SOURCE.glob("*.c")), *([main] if main else [])]:
-        prefix = _VARIED.get(path.stem)
-        if prefix is None:
+        if path.stem not in _VARIED:
             yield path.stem, path, common
             continue
+        prefix, needed = _VARIED[path.stem]
         for name, own in variants.items():
-            yield f"{path.stem}_{name}", path, [*common, *own, f"-DMM_NAME={prefix}_{name}"]
+            flags = [*common, *own, *needed, f"-DMM_NAME={prefix}_{name}"]
+            yield f"{path.stem}_{name}", path, flags
 
 
 def _run(job: Sequence[str]) -> None:

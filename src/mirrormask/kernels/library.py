@@ -8,44 +8,17 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from ctypes import POINTER, byref, c_double, c_int, c_int32, c_int64, c_void_p
+from ctypes import byref, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels.build import LIBRARY
-from mirrormask.kernels.structures import VARIANTS, Blocks, Conv, ProgramData, Rows
+from mirrormask.kernels.structures import SIGNATURES, VARIANTS, Blocks, Conv, ProgramData, Rows
 
 ENVIRONMENT = "MIRRORMASK_KERNELS"
 _ABI = 4
 _NO_MEMORY = 1
-_SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
-    "mm_abi": (c_int, ()),
-    "mm_supported": (c_int, (c_int,)),
-    "mm_release": (None, ()),
-    "mm_check_rows": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64)),
-    "mm_sizes": (None, (POINTER(c_int64 * 3),)),
-    "mm_least_for_blocks": (c_int64, (POINTER(Rows), c_int64)),
-    "mm_blocks_fill": (
-        c_int,
-        (POINTER(Rows), c_int64, *[c_void_p] * 5, POINTER(c_int64 * 2)),
-    ),
-    "mm_linear": (
-        c_int,
-        (POINTER(Rows), c_int64, c_void_p, c_int64, c_void_p, POINTER(c_int32 * 2), c_int),
-    ),
-    "mm_value_gradient": (
-        c_int,
-        (POINTER(Rows), c_void_p, c_void_p, c_int64, c_void_p, c_int),
-    ),
-    "mm_conv_plan": (c_int, (POINTER(Conv),)),
-    "mm_conv_offsets": (c_int, (POINTER(Conv), c_void_p, c_int64, c_void_p)),
-    "mm_conv2d": (c_int, (POINTER(Conv), POINTER(Rows), c_void_p, c_void_p, c_int)),
-    "mm_program_open": (c_int, (POINTER(ProgramData), POINTER(c_void_p))),
-    "mm_program_close": (None, (c_void_p,)),
-    "mm_program_run": (c_int, (c_void_p, c_void_p, c_int64, c_int, c_void_p)),
-    "mm_peak": (c_double, (c_int, c_int64)),
-}
 
 
 class Library:
@@ -58,7 +31,7 @@ class Library:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._functions = ctypes.CDLL(str(path))
-        for name, (result, arguments) in _SIGNATURES.items():
+        for name, (result, arguments) in SIGNATURES.items():
             try:
                 function = getattr(self._functions, name)
             except AttributeError as error:
@@ -182,6 +155,48 @@ class Library:
         code = self._conv2d(byref(conv), byref(rows), x, y, threads)
         if code:
             _fail(code, "the convolution")
+
+    def advance(
+        self,
+        x: int,
+        gain: int,
+        n: int,
+        block: int,
+        *,
+        square: float,
+        ratio: float,
+        bound: float,
+        threads: int,
+    ) -> list[int]:
+        """Take a step of the mirror flow for ``n`` floats at ``x``, block by block.
+
+        Returns:
+            The numbers of the blocks that were left as they are: a gain is beyond the bound.
+
+        Raises:
+            ArgumentError: A size is impossible.
+        """
+        left = ctypes.create_string_buffer(max(1, -(-n // block)))
+        variant = VARIANTS.index(self.variant)
+        code = self._functions.mm_advance(
+            x, gain, n, block, square, ratio, bound, left, variant, threads
+        )
+        if code < 0:
+            _fail(-code, "the mirror step")
+        return [index for index, mark in enumerate(left.raw) if mark] if code else []
+
+    def shrink(
+        self, x: int, n: int, *, square: float, tanh: float, cosh: float, threads: int
+    ) -> None:
+        """Soft-threshold the dual of ``n`` floats at ``x``.
+
+        Raises:
+            ArgumentError: A size is impossible.
+        """
+        variant = VARIANTS.index(self.variant)
+        code = self._functions.mm_shrink(x, n, square, tanh, cosh, variant, threads)
+        if code:
+            _fail(code, "the proximal step")
 
     def rows_are_sound(
         self, starts: int, columns: int, rows: int, nonzeros: int, width: int

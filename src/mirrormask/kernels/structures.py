@@ -1,8 +1,9 @@
-"""The C structures of ``mirrormask.h``, field by field."""
+"""The C structures of ``mirrormask.h``, field by field, and what its functions take and return."""
 
 from __future__ import annotations
 
 import ctypes
+from ctypes import POINTER, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 
 VARIANTS = ("portable", "avx2", "avx512")
 
@@ -81,3 +82,37 @@ class ProgramData(ctypes.Structure):
         ("variant", ctypes.c_int32),
         ("reserved", ctypes.c_int32),
     )
+
+
+SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
+    "mm_abi": (c_int, ()),
+    "mm_supported": (c_int, (c_int,)),
+    "mm_release": (None, ()),
+    "mm_check_rows": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64)),
+    "mm_sizes": (None, (POINTER(c_int64 * 3),)),
+    "mm_least_for_blocks": (c_int64, (POINTER(Rows), c_int64)),
+    "mm_blocks_fill": (
+        c_int,
+        (POINTER(Rows), c_int64, *[c_void_p] * 5, POINTER(c_int64 * 2)),
+    ),
+    "mm_linear": (
+        c_int,
+        (POINTER(Rows), c_int64, c_void_p, c_int64, c_void_p, POINTER(c_int32 * 2), c_int),
+    ),
+    "mm_conv_plan": (c_int, (POINTER(Conv),)),
+    "mm_conv_offsets": (c_int, (POINTER(Conv), c_void_p, c_int64, c_void_p)),
+    "mm_conv2d": (c_int, (POINTER(Conv), POINTER(Rows), c_void_p, c_void_p, c_int)),
+    "mm_value_gradient": (
+        c_int,
+        (POINTER(Rows), c_void_p, c_void_p, c_int64, c_void_p, c_int),
+    ),
+    "mm_program_open": (c_int, (POINTER(ProgramData), POINTER(c_void_p))),
+    "mm_program_close": (None, (c_void_p,)),
+    "mm_program_run": (c_int, (c_void_p, c_void_p, c_int64, c_int, c_void_p)),
+    "mm_advance": (
+        c_int64,
+        (c_void_p, c_void_p, c_int64, c_int64, *[c_float] * 3, c_void_p, c_int, c_int),
+    ),
+    "mm_shrink": (c_int, (c_void_p, c_int64, *[c_float] * 3, c_int, c_int)),
+    "mm_peak": (c_double, (c_int, c_int64)),
+}

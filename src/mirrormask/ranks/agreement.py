@@ -46,7 +46,9 @@ class Ranks:
     @property
     def members(self) -> list[int]:
         """Numbers of the processes in the default group."""
-        return dist.get_process_group_ranks(self.group) if _running() else [0]
+        # Torch before 2.9 does not take None for the group of all.
+        group = self.group or dist.group.WORLD
+        return dist.get_process_group_ranks(group) if _running() and group else [0]
 
     def gather(self, value: Any) -> list[Any]:
         """Return what each rank gives, in their order; any value that can be pickled."""

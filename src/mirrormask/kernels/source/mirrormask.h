@@ -1,4 +1,4 @@
-/* The C interface of the sparse kernels: plain structures, no Python and no torch.
+/* The C interface of the kernels: plain structures, no Python and no torch.
  *
  * All functions that compute return 0, or one of the MM_ codes below. Index arrays are trusted:
  * mm_check_rows tells whether they may be.
@@ -122,6 +122,15 @@ void mm_program_close(struct mm_program *program);
  * `seconds`, an array of step_count, each step's time is added to it, on one thread. */
 int mm_program_run(const struct mm_program *program, float *const *ports, int64_t parts, int threads,
                    double *seconds);
+
+/* One step of the mirror flow of scale a, in place of x, for gains u of the dual that are small: up to
+ * their third power, x = (x + sqrt(x*x + a*a) sinh(2u) + x (cosh(2u) - 1)) * ratio. Blocks with a gain
+ * beyond the bound stay as they were and are marked in left, one byte a block, which the caller has
+ * cleared. Returns how many those are, or -MM_BAD_ARGUMENT. square: a * a. */
+int64_t mm_advance(float *x, const float *gain, int64_t n, int64_t block, float square, float ratio,
+                   float bound, uint8_t *left, int variant, int threads);
+/* Soft-threshold the dual arcsinh(x / a) by a small t, in place of x, given tanh(t) and cosh(t). */
+int mm_shrink(float *x, int64_t n, float square, float tanh, float cosh, int variant, int threads);
 
 /* Fused multiply-adds in registers only, for the roofline: returns operations (2 per lane). */
 double mm_peak(int variant, int64_t rounds);

@@ -6,7 +6,6 @@ python benchmarks/pretrained_tables.py
 from __future__ import annotations
 
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -68,22 +67,8 @@ def sizes() -> list[str]:
     return lines
 
 
-def pictures() -> list[str]:
-    """Return the table of fine-tuned EfficientNets."""
-    content = read("efficientnet")
-    lines = ["| | rate | steps | CPU seconds | test accuracy, % |", "|---|---|---|---|---|"]
-    for kind in ("dense", "sparse"):
-        rows = [row for key, row in content["runs"].items() if key.startswith(f"{kind}, seed")]
-        accuracies = ", ".join(f"{100 * row['test']:.1f}" for row in rows)
-        seconds = statistics.mean(row["cpu_seconds"] for row in rows)
-        lines.append(
-            f"| {kind} | {rows[0]['lr']:g} | {rows[0]['steps']} | {seconds:.0f} | {accuracies} |"
-        )
-    return lines
-
-
 def tables() -> list[list[str]]:
-    return [cosines(), sizes(), latencies(), pictures()]
+    return [cosines(), sizes(), latencies()]
 
 
 if __name__ == "__main__":

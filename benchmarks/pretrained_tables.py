@@ -23,14 +23,15 @@ def read(name: str) -> dict[str, Any]:
 def cosines() -> list[str]:
     """Return the table of cosines on held-out text; the best of each column is bold."""
     runs = read("minilm")["runs"]
-    best = {s: max(runs[f"{method}, {s}"]["test"] for method in METHODS) for s in SPARSITIES}
+    shown = {key: f"{row['test']:.3f}" for key, row in runs.items() if "test" in row}
+    best = {s: max(shown[f"{method}, {s}"] for method in METHODS) for s in SPARSITIES}
     lines = ["| | " + " | ".join(f"{s:.0%}".replace("%", " %") for s in SPARSITIES) + " |"]
     lines.append("|---" * (len(SPARSITIES) + 1) + "|")
     for method in METHODS:
         cells = []
         for sparsity in SPARSITIES:
-            value = runs[f"{method}, {sparsity}"]["test"]
-            cells.append(f"**{value:.3f}**" if value == best[sparsity] else f"{value:.3f}")
+            value = shown[f"{method}, {sparsity}"]
+            cells.append(f"**{value}**" if value == best[sparsity] else value)
         lines.append(f"| {TITLES.get(method, f'`{method}`')} | " + " | ".join(cells) + " |")
     return lines
 

@@ -73,8 +73,8 @@ def _is_small(gain: Tensor) -> bool:
     """Return whether the series will do; elsewhere than on the CPU to ask would be to wait."""
     if gain.device.type != "cpu" or gain.dtype != torch.float32 or not gain.numel():
         return False
-    low, high = torch.aminmax(gain)
-    return bool(low.item() >= -SMALL_GAIN and high.item() <= SMALL_GAIN)
+    ends = torch.stack(torch.aminmax(gain))
+    return torch.equal(ends, ends.clamp(-SMALL_GAIN, SMALL_GAIN))
 
 
 def _turn_a_little_(x: Tensor, a: Tensor, gain: Tensor, a_next: Tensor) -> Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from mirrormask.deploy.runner import operations as ops
 from mirrormask.deploy.runner.arena import place_buffers
+from mirrormask.deploy.runner.copies import move_step, split_steps
 from mirrormask.deploy.runner.operations import Network, Operation
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Port, Storage, View
@@ -46,9 +46,9 @@ class _Writer:
         before = len(self.steps)
         match operation:
             case ops.Move():
-                self.steps.append(_move(operation))
+                self.steps.append(move_step(operation))
             case ops.Split():
-                self.steps += _split(operation)
+                self.steps += split_steps(operation)
             case ops.Sparse():
                 self.steps.append(self._sparse(operation))
             case ops.Pooling():
@@ -178,84 +178,6 @@ def _gapless(view: View) -> Storage:
     return storage
 
 
-def _move(operation: ops.Move) -> steps.Step:
-    view, out = operation.source, operation.out
-    pairs = [
-        (atom.size, view.storage.steps[atom.axis] * atom.step, out.steps[target.axis] * target.step)
-        for source, targets in zip(view.dims, operation.targets, strict=True)
-        for atom, target in _common(source, targets)
-    ]
-    return _copy(view.storage.place, out, pairs, cleared=isinstance(out, Storage))
-
-
-def _common(source: Any, targets: Any) -> list[tuple[Any, Any]]:
-    return list(zip(source, targets, strict=True))
-
-
-def _copy(
-    source: Place,
-    out: Storage | Port,
-    pairs: list[tuple[int, int, int]],
-    *,
-    cleared: bool,
-    offset: int = 0,
-) -> steps.Copy:
-    """Return a copy along (size, source step, target step), the nearest in the target innermost."""
-    pairs = _merged(sorted(pairs, key=lambda pair: (-pair[2], -pair[1])))
-    if len(pairs) > steps.DIMENSIONS:
-        raise UnsupportedError("a copy over more than five dimensions")
-    full = [(1, 0, 0)] * (steps.DIMENSIONS - len(pairs)) + pairs
-    storage = out if isinstance(out, Storage) else None
-    # Only where there are gaps does anything have to be cleared.
-    gaps = storage is not None and not (storage.gapless and storage.plane == storage.used)
-    return steps.Copy(
-        source=source,
-        out=Place(space=out.place.space, offset=out.place.offset + offset),
-        sizes=tuple(size for size, _, _ in full),
-        source_steps=tuple(step for _, step, _ in full),
-        out_steps=tuple(step for _, _, step in full),
-        zero_at=storage.offset if storage is not None and cleared and gaps else 0,
-        zeros=storage.floats if storage is not None and cleared and gaps else 0,
-    )
-
-
-def _merged(pairs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Return the same copy with dimensions that continue each other made one."""
-    found: list[tuple[int, int, int]] = []
-    for size, source, out in pairs:
-        if size == 1:
-            continue
-        before = found[-1] if found else None
-        if before and before[1] == source * size and before[2] == out * size:
-            found[-1] = before[0] * size, source, out
-        else:
-            found.append((size, source, out))
-    return found
-
-
-def _split(operation: ops.Split) -> list[steps.Step]:
-    view, out = operation.source, operation.out
-    source = view.storage
-    assert isinstance(source, Storage)
-    images, channels, rows, columns = source.sizes
-    image, plane, row, column = source.steps
-    down, across = out.stride
-    found: list[steps.Step] = []
-    for index, (a, b) in enumerate(out.phases):
-        sizes = -(-(rows - a) // down), -(-(columns - b) // across)
-        if min(sizes) < 1:
-            continue
-        pairs = [
-            (images, image, out.steps[0]),
-            (channels, plane, out.steps[1]),
-            (sizes[0], row * down, out.steps[2]),
-            (sizes[1], column * across, out.steps[3]),
-        ]
-        begin = Place(space=source.place.space, offset=source.place.offset + a * row + b * column)
-        found.append(_copy(begin, out, pairs, cleared=not found, offset=index * out.plane))
-    return found
-
-
 def _pool(operation: ops.Pooling) -> steps.Step:
     source, out, taps = operation.source.storage, operation.out, operation.taps
     assert isinstance(source, Storage)
@@ -293,6 +215,3 @@ def _pointwise(operation: ops.Pointwise) -> steps.Step:
         out_step=out.plane,
         front=out.front,
     )
-
-
-__all__ = ["emit"]

@@ -6,7 +6,7 @@ import math
 
 from mirrormask.deploy.runner.operations import Move, Network, Split, Taps
 from mirrormask.deploy.runner.reasons import UnsupportedError
-from mirrormask.deploy.runner.storage import Grid, Storage, View, image_dims, new_storage
+from mirrormask.deploy.runner.storage import Storage, View, new_storage
 from mirrormask.deploy.runner.views import (
     CHANNELS,
     COLUMNS,
@@ -153,6 +153,3 @@ def _sizes(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
 def same_grid(storage: Storage, sizes: tuple[int, int, int, int]) -> Storage:
     """Return a new buffer on the grid of another one."""
     return new_storage(sizes, storage.grid)
-
-
-__all__ = ["Grid", "Mover", "features_apart", "image_dims", "same_grid", "targets_of"]

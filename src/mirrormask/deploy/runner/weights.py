@@ -7,7 +7,6 @@ import numpy as np
 from mirrormask.deploy.runner.operations import Array, Sparse
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Storage
-from mirrormask.deploy.runner.views import COLUMNS, ROWS
 from mirrormask.runtime.description import Floats, Ints, Matrix
 from mirrormask.runtime.steps import MatrixAt
 
@@ -122,6 +121,3 @@ def _small(places: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Ints:
     if np.abs(places).max(initial=0) >= 2**31:
         raise UnsupportedError("activations that 32-bit places do not reach")
     return places.reshape(-1).astype(np.int32)
-
-
-__all__ = ["COLUMNS", "ROWS", "Weights", "places_of"]

@@ -9,166 +9,6 @@
 #include <string.h>
 #include <time.h>
 
-static const struct mm_images *const images[MM_VARIANTS] = {
-    &mm_images_portable,
-#ifdef MM_X86
-    &mm_images_avx2, &mm_images_avx512,
-#endif
-};
-static const struct mm_lanes *const lanes[MM_VARIANTS] = {
-    &mm_lanes_portable,
-#ifdef MM_X86
-    &mm_lanes_avx2, &mm_lanes_avx512,
-#endif
-};
-static const mm_planes_rows planes[MM_VARIANTS] = {
-    mm_planes_portable,
-#ifdef MM_X86
-    mm_planes_avx2, mm_planes_avx512,
-#endif
-};
-
-/* One step of one part of a batch. */
-struct turn {
-    const struct mm_program *p;
-    float *const *spaces;
-    int threads;
-    int failed;
-};
-
-static float *at(const struct turn *t, struct mm_place place)
-{
-    return place.space < 0 ? NULL : t->spaces[place.space] + place.offset;
-}
-
-static struct mm_rows rows_of(const struct mm_program *p, const struct mm_matrix *m)
-{
-    return (struct mm_rows){.rows = m->rows,
-                            .starts = p->indices + m->starts,
-                            .columns = p->indices + m->columns,
-                            .values = p->constants + m->values,
-                            .bias = m->bias < 0 ? NULL : p->constants + m->bias,
-                            .relu = (int32_t)m->relu,
-                            .variant = p->variant};
-}
-
-struct planes_job {
-    struct mm_planes planes;
-    const struct mm_planes_step *step;
-    mm_planes_rows run;
-};
-
-/* What of each plane was not computed is zero: the gap behind its last pixel is read as padding. */
-static void planes_part(void *context, int part, int parts)
-{
-    struct planes_job *j = context;
-    const struct mm_planes *p = &j->planes;
-    int64_t from = mm_first_row(p->w, part, parts), to = mm_first_row(p->w, part + 1, parts);
-    int64_t done = p->units * MM_UNIT, count = j->step->count;
-    j->run(p, from, to);
-    for (int64_t r = from; r < to && done < count; r++)
-        memset(p->y + r * p->y_step + done, 0, (size_t)(count - done) * sizeof(float));
-}
-
-static void run_planes(const struct turn *t, const struct mm_planes_step *s)
-{
-    struct mm_rows w = rows_of(t->p, &s->matrix);
-    struct planes_job j = {{&w, at(t, s->in), at(t, s->out), s->out_step, at(t, s->add), s->add_step,
-                            s->mask < 0 ? NULL : t->p->indices + s->mask,
-                            (s->used + MM_UNIT - 1) / MM_UNIT},
-                           s,
-                           planes[t->p->variant]};
-    memset(j.planes.y - s->front, 0, (size_t)s->front * sizeof(float));
-    mm_parallel(mm_threads_for(t->threads, s->matrix.nonzeros * s->used), planes_part, &j);
-}
-
-struct vector_job {
-    const struct mm_rows *w;
-    const float *x, *add;
-    float *y;
-    int relu;
-};
-
-static void vector_part(void *context, int part, int parts)
-{
-    struct vector_job *j = context;
-    int64_t from = mm_first_row(j->w, part, parts), to = mm_first_row(j->w, part + 1, parts);
-    mm_variant(j->w->variant)->vector(j->w, from, to, j->x, j->y);
-    for (int64_t r = from; j->add && r < to; r++) {
-        float sum = j->y[r] + j->add[r];
-        j->y[r] = j->relu && sum < 0.0f ? 0.0f : sum;
-    }
-}
-
-static void run_vector(const struct turn *t, const struct mm_vector_step *s)
-{
-    struct mm_rows w = rows_of(t->p, &s->matrix);
-    struct vector_job j = {&w, at(t, s->in), at(t, s->add), at(t, s->out), w.relu};
-    w.relu = w.relu && !j.add;
-    mm_parallel(mm_threads_for(t->threads, s->matrix.nonzeros), vector_part, &j);
-}
-
-static int run_tile(const struct turn *t, const struct mm_tile_step *s,
-                    const struct mm_blocks *blocks)
-{
-    static const int32_t by_columns[2] = {1, 1};
-    struct mm_rows w = rows_of(t->p, &s->matrix);
-    const float *add = at(t, s->add);
-    float *out = at(t, s->out);
-    w.relu = w.relu && !add;
-    w.blocks = blocks;
-    int code = mm_linear(&w, s->width, at(t, s->in), s->count, out, by_columns, t->threads);
-    if (code == MM_OK && add) {
-        struct mm_pointwise_step sum = {.what = s->matrix.relu ? MM_ADD_RELU : MM_ADD,
-                                        .planes = s->matrix.rows, .count = s->count,
-                                        .a_step = s->count, .b_step = s->count,
-                                        .out_step = s->count};
-        lanes[t->p->variant]->pointwise(&sum, out, add, out);
-    }
-    return code;
-}
-
-static int run_attention(const struct turn *t, const struct mm_attention_step *s)
-{
-    float *room = mm_scratch(MM_SCRATCH_PANEL, s->keys * MM_QUERIES);
-    if (!room)
-        return MM_NO_MEMORY;
-    lanes[t->p->variant]->attention(s, at(t, s->q), at(t, s->k), at(t, s->v),
-                                    t->p->constants[s->scale], room, at(t, s->out));
-    return MM_OK;
-}
-
-static int run_step(const struct turn *t, const union mm_step *s, const struct mm_blocks *blocks)
-{
-    const float *constants = t->p->constants;
-    int variant = t->p->variant;
-    switch (s->fields[0]) {
-    case MM_STEP_COPY:
-        memset(t->spaces[s->copy.out.space] + s->copy.zero_at, 0,
-               (size_t)s->copy.zeros * sizeof(float));
-        images[variant]->copy(&s->copy, at(t, s->copy.in), at(t, s->copy.out));
-        return MM_OK;
-    case MM_STEP_PLANES: run_planes(t, &s->planes); return MM_OK;
-    case MM_STEP_VECTOR: run_vector(t, &s->vector); return MM_OK;
-    case MM_STEP_TILE: return run_tile(t, &s->tile, blocks);
-    case MM_STEP_POOL:
-        images[variant]->pool(&s->pool, at(t, s->pool.in), at(t, s->pool.out));
-        return MM_OK;
-    case MM_STEP_POINTWISE:
-        lanes[variant]->pointwise(&s->pointwise, at(t, s->pointwise.a), at(t, s->pointwise.b),
-                                  at(t, s->pointwise.out));
-        return MM_OK;
-    case MM_STEP_NORM:
-        lanes[variant]->norm(&s->norm, at(t, s->norm.in),
-                             s->norm.weight < 0 ? NULL : constants + s->norm.weight,
-                             s->norm.bias < 0 ? NULL : constants + s->norm.bias,
-                             constants[s->norm.epsilon], at(t, s->norm.out));
-        return MM_OK;
-    case MM_STEP_ATTENTION: return run_attention(t, &s->attention);
-    }
-    return MM_BAD_ARGUMENT;
-}
-
 static double now(void)
 {
     struct timespec time;
@@ -188,10 +28,10 @@ static int run_part(const struct mm_program *p, float *const *ports, int64_t par
         return MM_NO_MEMORY;
     for (int64_t i = 0; i < count; i++)
         spaces[i + 1] = ports[i] + part * p->sizes[i + 1];
-    struct turn t = {p, spaces, threads, 0};
+    struct mm_turn t = {p, spaces, threads};
     for (int64_t i = 0; i < p->step_count; i++) {
         double begin = seconds ? now() : 0.0;
-        int code = run_step(&t, p->steps + i, p->blocks[i]);
+        int code = mm_run_step(&t, p->steps + i, p->blocks[i]);
         if (code != MM_OK)
             return code;
         if (seconds)
@@ -241,7 +81,7 @@ int mm_program_run(const struct mm_program *program, float *const *ports, int64_
 /* Blocks of a tile step, in one piece of memory; NULL if they do not pay or there is no memory. */
 static struct mm_blocks *blocks_of(const struct mm_program *p, const struct mm_tile_step *s)
 {
-    struct mm_rows w = rows_of(p, &s->matrix);
+    struct mm_rows w = mm_rows_of(p, &s->matrix);
     if (s->count < mm_least_for_blocks(&w, s->width))
         return NULL;
     size_t across = (size_t)(s->width + MM_BLOCK_COLUMNS - 1) / MM_BLOCK_COLUMNS;

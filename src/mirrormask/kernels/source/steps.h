@@ -135,6 +135,15 @@ struct mm_program {
 /* MM_OK if every step of the description stays within its memory. */
 int mm_program_check(const struct mm_program_data *data);
 
+/* One part of a batch on its way; spaces are the addresses of arena, inputs and outputs. */
+struct mm_turn {
+    const struct mm_program *p;
+    float *const *spaces;
+    int threads;
+};
+int mm_run_step(const struct mm_turn *t, const union mm_step *s, const struct mm_blocks *blocks);
+struct mm_rows mm_rows_of(const struct mm_program *p, const struct mm_matrix *m);
+
 /* Operands of planes.c, as addresses. */
 struct mm_planes {
     const struct mm_rows *w;

@@ -1,9 +1,9 @@
-"""Write the measured tables of docs/deploy.md from the raw figures.
+"""Write the measured tables of docs/deploy.md and docs/loops.md from the raw figures.
 
-python benchmarks/deploy_tables.py          print them
-python benchmarks/deploy_tables.py --write  put them into the page
+python benchmarks/page_tables.py          print them
+python benchmarks/page_tables.py --write  put them into the pages
 
-A table stands in the page between <!-- name --> and <!-- /name -->.
+A table stands in its page between <!-- name --> and <!-- /name -->.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "deploy.md"
+DOCS = HERE.parent / "docs"
 LEVELS = (0.9, 0.95, 0.99)
 INT8 = "ONNX Runtime int8"
 NETS = {
@@ -160,7 +160,23 @@ def runtime() -> str:
     )
 
 
-PARTS = {
+def live() -> str:
+    rows = data("live_training")["rows"]
+    lines = [
+        [
+            row["model"].partition(" d=")[0],
+            f"{row['sparsity']:.0%}".replace("%", " %"),
+            str(row["batch"]),
+            *[times(row[f"over {rival}"][0]) for rival in ("dense", "masked", "SparseLab")],
+            f"{row['bytes over dense']:.2f}",
+        ]
+        for row in rows
+    ]
+    headings = ["", "zeros", "batch", "over dense", "over masked", "over SparseLab", "bytes"]
+    return table(headings, lines)
+
+
+DEPLOY = {
     "memory": memory,
     "runtime": runtime,
     "linear": linear,
@@ -173,23 +189,28 @@ PARTS = {
 }
 
 
-def filled(page: str) -> str:
-    """Return the page with every part as it is measured now."""
-    for name, make in PARTS.items():
-        before, begin, rest = page.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
+PAGES = {"deploy.md": DEPLOY, "loops.md": {"live": live}}
+
+
+def filled(name: str) -> str:
+    """Return a page with every part as it is measured now."""
+    page = (DOCS / name).read_text()
+    for part, make in PAGES[name].items():
+        before, begin, rest = page.partition(f"<!-- {part} -->\n")
+        _, end, after = rest.partition(f"<!-- /{part} -->")
         if not end or begin in after:
-            raise SystemExit(f"{PAGE.name} must have one place for {name!r}")
+            raise SystemExit(f"{name} must have one place for {part!r}")
         page = f"{before}{begin}{make()}\n{end}{after}"
     return page
 
 
 def main() -> None:
-    if sys.argv[1:] == ["--write"]:
-        PAGE.write_text(filled(PAGE.read_text()))
-        return
-    for name, make in PARTS.items():
-        print(f"{name}\n{make()}\n")
+    for name, parts in PAGES.items():
+        if sys.argv[1:] == ["--write"]:
+            (DOCS / name).write_text(filled(name))
+            continue
+        for part, make in parts.items():
+            print(f"{part}\n{make()}\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""Torch's operators that compute at each place: layers, norms, activations, sums, attention."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from mirrormask.deploy.runner.operations import Taps
+from mirrormask.deploy.runner.reasons import UnsupportedError
+from mirrormask.deploy.runner.storage import View
+from mirrormask.deploy.runner.translator import Translator, handles, pair
+from mirrormask.runtime import steps
+
+
+@handles("conv1d", "conv2d")
+def _convolution(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
+    weight = t.array(a["weight"])
+    assert weight is not None
+    if isinstance(a["padding"], str):
+        raise UnsupportedError("padding by name")
+    flat = weight.ndim == 3
+    taps = Taps(
+        kernel=pair(weight.shape[2:], flat, 1),
+        stride=pair(a["stride"], flat, 1),
+        pad=pair(a["padding"], flat, 0),
+        dilation=pair(a["dilation"], flat, 1),
+    )
+    return t.builder.convolution(
+        t.view(a["input"]),
+        weight,
+        t.array(a["bias"]),
+        taps=taps,
+        groups=a["groups"],
+        label=node.name,
+    )
+
+
+@handles("linear")
+def _linear(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
+    weight = t.array(a["weight"])
+    assert weight is not None
+    return t.builder.linear(t.view(a["input"]), weight, t.array(a["bias"]), label=node.name)
+
+
+@handles("batch_norm")
+def _batch_norm(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
+    mean, variance = t.array(a["running_mean"]), t.array(a["running_var"])
+    if a["training"] or mean is None or variance is None:
+        raise UnsupportedError("BatchNorm without running statistics")
+    factor = 1.0 / np.sqrt(variance.astype(np.float64) + a["eps"])
+    weight, bias = t.array(a["weight"]), t.array(a["bias"])
+    if weight is not None:
+        factor *= weight
+    shift = (0.0 if bias is None else bias) - factor * mean
+    view = t.view(a["input"])
+    if t.fuser.scale(node.args[0], view, factor, shift):
+        return view
+    return t.builder.scale(
+        view, factor.astype(np.float32), shift.astype(np.float32), label=node.name
+    )
+
+
+@handles("relu", "relu_")
+def _relu(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
+    view = t.view(a["self"])
+    if t.fuser.relu(node.args[0], view):
+        return view
+    return t.builder.pointwise(view, None, steps.RELU, label=node.name)
+
+
+@handles("gelu", "silu", "silu_")
+def _activation(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
+    what = steps.SILU
+    if node.name.startswith("gelu"):
+        what = steps.GELU if a["approximate"] == "none" else steps.GELU_TANH
+    return t.builder.pointwise(t.view(a["self"]), None, what, label=node.name)
+
+
+@handles("add", "add_")
+def _add(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
+    left, right = _operands(t, a)
+    fused = t.fuser.add((a["self"], left), (a["other"], right))
+    return fused or t.builder.pointwise(left, right, steps.ADD, label=node.name)
+
+
+@handles("sub")
+def _subtract(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
+    return t.builder.pointwise(*_operands(t, a), steps.SUBTRACT, label=node.name)
+
+
+@handles("mul", "mul_")
+def _multiply(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
+    return t.builder.pointwise(*_operands(t, a), steps.MULTIPLY, label=node.name)
+
+
+def _operands(t: Translator, a: dict[str, Any]) -> tuple[View, View]:
+    if a.get("alpha") not in (None, 1) or not isinstance(a["other"], fx.Node):
+        raise UnsupportedError("sums and products with numbers")
+    left, right = t.view(a["self"]), t.view(a["other"])
+    if left.shape != right.shape:
+        raise UnsupportedError("sums and products of different shapes")
+    return left, right
+
+
+@handles("layer_norm")
+def _layer_norm(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
+    if len(a["normalized_shape"]) != 1:
+        raise UnsupportedError("LayerNorm over several dimensions")
+    return t.builder.norm(
+        t.view(a["input"]), t.array(a["weight"]), t.array(a["bias"]), a["eps"], label=node.name
+    )
+
+
+@handles("scaled_dot_product_attention")
+def _attention(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
+    if a["attn_mask"] is not None or a["enable_gqa"]:
+        raise UnsupportedError("attention with a mask")
+    q, k, v = (t.view(a[name]) for name in ("query", "key", "value"))
+    scale = a["scale"] if a["scale"] is not None else 1.0 / math.sqrt(q.shape[-1])
+    return t.builder.attention(q, k, v, scale=scale, causal=bool(a["is_causal"]), label=node.name)

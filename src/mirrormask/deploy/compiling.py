@@ -117,6 +117,7 @@ def compile(
         layers = _planned(opened, given, plan)
         if "kernel" in plan.choices.values() and not kernel_status().active:
             job.notes.append("the plan was made with compiled kernels: torch takes their place")
+    plain = share_copy(opened)
     for layer in layers:
         if layer.choice != "dense":
             twin = sparse_twin(opened.get_submodule(layer.name), layer.choice)
@@ -130,7 +131,7 @@ def compile(
         layers,
         tolerance=options.tolerance,
         rounds=options.net_rounds,
-        program=worth_it if plan is None else plan.part > 0,
+        plain=plain if (worth_it if plan is None else plan.part > 0) else None,
         part=None if plan is None else plan.part,
     )
 

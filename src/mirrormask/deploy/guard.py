@@ -54,13 +54,13 @@ def keep_fastest(
     *,
     tolerance: float,
     rounds: int,
-    program: bool = True,
+    plain: nn.Module | None = None,
     part: int | None = None,
 ) -> nn.Module:
     """Time the whole nets against each other and return the one to use, with its report.
 
-    ``program`` says whether running the whole net as one program is tried as well, and ``part`` in
-    parts of how many examples, where that was decided before.
+    ``plain`` is the rewritten model in ordinary layers, if running it as one program is to be tried
+    as well; ``part`` says in parts of how many examples, where that was decided before.
     """
     contenders: dict[str, nn.Module] = {"dense": job.dense}
     if job.rewritten is not job.dense:
@@ -72,8 +72,8 @@ def keep_fastest(
             contenders["sparse"] = compiled
         else:
             job.notes.append(f"sparse layers were undone: outputs would differ by {error:.1e}")
-    if program:
-        found = _as_program(job, contenders.get("sparse", job.rewritten), part, tolerance)
+    if plain is not None:
+        found = _as_program(job, plain, contenders.get("sparse", job.rewritten), part, tolerance)
         if found is not None:
             contenders["program"] = found
     best, timings = _fastest(job, contenders, rounds)
@@ -84,14 +84,14 @@ def keep_fastest(
 
 
 def _as_program(
-    job: CompileJob, compiled: nn.Module, part: int | None, tolerance: float
+    job: CompileJob, plain: nn.Module, compiled: nn.Module, part: int | None, tolerance: float
 ) -> nn.Module | None:
     """Return the net as one program, or None with a note that says why not."""
     if job.keywords:
         job.notes.append("not run as one program: keyword inputs")
         return None
     try:
-        found = with_program(job.rewritten, compiled, job.inputs, job.expected, part=part)
+        found = with_program(plain, compiled, job.inputs, job.expected, part=part)
     except UnsupportedError as reason:
         job.notes.append(f"not run as one program: {reason}")
         return None

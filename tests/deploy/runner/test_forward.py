@@ -110,6 +110,45 @@ def test_a_model_without_a_program_is_compiled_all_the_same(thin):
     assert fast.speed_report.plan.part == 0
 
 
+class Mixing(nn.Module):
+    """Outputs that know the whole batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(30, 30)
+
+    def forward(self, x):
+        return self.a(x).mean(0, keepdim=True) + self.a(x)
+
+
+class Turned(nn.Module):
+    """A batch that is taken for features."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.a(x.t())
+
+
+@pytest.mark.parametrize(("model", "shape"), [(Mixing, (1, 30)), (Turned, (6, 6))])
+def test_examples_that_depend_on_each_other_have_no_program(thin, model, shape):
+    net, x = thin(model(), 0.5), torch.randn(shape)
+    with pytest.raises(UnsupportedError, match=r"depend on each other|rejects"):
+        with_program(net, net, (x,), net(x))
+
+
+def test_an_encoder_layer_runs_as_a_program(thin, programs_win):
+    net = thin(nn.TransformerEncoderLayer(64, 4, 128, batch_first=True), 0.9)
+    x = torch.randn(2, 5, 64)
+    fast = mm.compile(net, x)
+    assert "as one program" in fast.speed_report.verdict
+    assert torch.allclose(fast(x), net(x), atol=1e-5)
+    y = torch.randn(6, 5, 64)
+    assert torch.allclose(fast(y), net(y), atol=1e-5)
+
+
 def test_dense_models_are_not_even_tried(monkeypatch):
     def never(*_, **__):
         raise AssertionError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ def read_model(model: nn.Module, inputs: tuple[Any, ...]) -> ModelProgram:
     for value in inputs:
         if not isinstance(value, torch.Tensor) or value.dtype != torch.float32 or value.ndim < 2:
             raise UnsupportedError("inputs that are no float32 tensors [n, ...]")
+    level = logging.root.manager.disable
+    # What fails here is a finding for the report, not something for the user's terminal.
+    logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -43,6 +47,8 @@ def read_model(model: nn.Module, inputs: tuple[Any, ...]) -> ModelProgram:
         raise UnsupportedError(
             f"a model that torch.export rejects ({type(error).__name__})"
         ) from None
+    finally:
+        logging.disable(level)
     signature = exported.graph_signature
     constants: dict[str, torch.Tensor] = {}
     tables = (

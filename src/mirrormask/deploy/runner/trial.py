@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mirrormask.deploy.model_graph import has_hooks, share_copy
+from mirrormask.deploy.outputs import output_error
 from mirrormask.deploy.runner.forward import attach, program_of
 from mirrormask.deploy.runner.planning import plan
 from mirrormask.deploy.runner.reasons import UnsupportedError
@@ -16,6 +17,8 @@ from mirrormask.deploy.timing import interleave
 from mirrormask.kernels import kernels
 
 _ROUNDS = 7
+# Largest difference to the model's outputs, over their largest value.
+TOLERANCE = 1e-4
 
 
 def with_program(
@@ -26,7 +29,10 @@ def with_program(
     *,
     part: int | None = None,
 ) -> nn.Module:
-    """Return a copy of ``compiled`` that runs as a program.
+    """Return a copy of ``compiled`` that runs as a program, for any number of examples.
+
+    Outputs are compared on a batch of twice the size, so that a model whose examples depend on each
+    other has no program.
 
     Args:
         plain: The model in ordinary layers, from which the program is planned.
@@ -50,6 +56,14 @@ def with_program(
         size: _attached(plain, compiled, inputs, size, single=single)
         for size in (_parts(batch) if part is None else [part])
     }
+    longer = tuple(torch.cat([value, 0.5 * value.flip(-1)]) for value in inputs)
+    wanted = _outputs(plain, longer)
+    for size, model in list(models.items()):
+        if output_error(_outputs(model, longer), wanted) > TOLERANCE:
+            del models[size]
+    # A mean over the batch, for example, is another one for each part.
+    if not models:
+        raise UnsupportedError("outputs that differ, or examples that depend on each other")
     if len(models) == 1:
         return next(iter(models.values()))
     runs = {str(size): _run_of(model, inputs) for size, model in models.items()}
@@ -75,6 +89,15 @@ def _attached(
     model = share_copy(compiled)
     attach(model, description, single=single)
     return model
+
+
+def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> object:
+    try:
+        with torch.inference_mode():
+            return model(*inputs)
+    # The model's own code may raise anything for another batch than the one it is made for.
+    except Exception as error:
+        raise UnsupportedError(f"a fixed batch size ({type(error).__name__})") from None
 
 
 def _run_of(model: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], object]:

@@ -107,8 +107,8 @@ def go_live(optimizer: SparseOptimizer, example_inputs: Inputs | None = None) ->
         ...     optimizer.zero_grad()
         ...     if step == 6 and mm.kernels.kernels() is not None:
         ...         report = go_live(optimizer)
-        >>> optimizer.finalize().sparsity >= 0.899
-        True
+        >>> optimizer.finalize().zeros
+        8294
     """
     _check(optimizer)
     layers = {

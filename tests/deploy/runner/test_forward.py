@@ -84,6 +84,27 @@ def test_gradients_reach_the_input(program, monkeypatch):
     assert calls
 
 
+def test_torchs_defaults_for_new_tensors_do_not_matter(net, program):
+    x = torch.randn(4, 300)
+    expected = net(x)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = program(x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_loaded_state_is_used(net, program):
+    x = torch.randn(4, 300)
+    state = {name: tensor * 2 for name, tensor in program.state_dict().items()}
+    program.load_state_dict(state)
+    assert program_of(program) is None
+    net.load_state_dict(state)
+    assert torch.allclose(program(x), net(x), atol=1e-5)
+
+
 def test_copies_pickles_and_exports(net, program, tmp_path):
     x = torch.randn(4, 300)
     expected = program(x)

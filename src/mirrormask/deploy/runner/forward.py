@@ -40,11 +40,11 @@ class ProgramForward:
         parts, shapes = sizes
         threads = torch.get_num_threads()
         if self._single and len(inputs) == 1:
-            x, out = inputs[0].contiguous(), torch.empty(*shapes[0])
+            x, out = inputs[0].contiguous(), _empty(shapes[0])
             self.program.run((x.data_ptr(), out.data_ptr()), parts=parts, threads=threads)
             return out
         tensors = [value.contiguous() for value in inputs]
-        made = [torch.empty(*shape) for shape in shapes]
+        made = [_empty(shape) for shape in shapes]
         addresses = [tensor.data_ptr() for tensor in (*tensors, *made)]
         self.program.run(addresses, parts=parts, threads=threads)
         return made[0] if self._single else tuple(made)
@@ -89,16 +89,27 @@ class ProgramForward:
         self._prepare()
 
 
+def _empty(shape: tuple[int, ...]) -> torch.Tensor:
+    # Whatever torch's defaults are: the program writes float32 to an address of the CPU.
+    return torch.empty(*shape, dtype=torch.float32, device="cpu")
+
+
 def attach(model: nn.Module, description: Description, *, single: bool) -> None:
     """Make a model run as a program from now on."""
     # A bound method, as torch expects one: exporting looks into its code.
     model.forward = ProgramForward(model, description, single=single).forward
+    # A program has copies of the weights, which would go on as if nothing had been loaded.
+    model.register_load_state_dict_post_hook(_went_stale)
 
 
 def detach(model: nn.Module) -> None:
     """Make a model run layer by layer again."""
     if program_of(model) is not None:
         del model.__dict__["forward"]
+
+
+def _went_stale(model: nn.Module, incompatible: object) -> None:
+    detach(model)
 
 
 def program_of(model: nn.Module) -> ProgramForward | None:

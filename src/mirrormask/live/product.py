@@ -74,8 +74,9 @@ class _LiveLinear(torch.autograd.Function):
         to_x = to_values = to_bias = None
         columns = rows.t().contiguous()
         if ctx.needs_input_grad[0]:
+            turned_values = values.index_select(0, pattern.turn)
             to_x = _product(
-                columns, pattern.turned_starts, pattern.turned_columns, values[pattern.turn], None
+                columns, pattern.turned_starts, pattern.turned_columns, turned_values, None
             ).view(ctx.shape)
         if ctx.needs_input_grad[1]:
             to_values = _value_gradient(columns, turned, pattern)

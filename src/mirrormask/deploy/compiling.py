@@ -18,7 +18,7 @@ from mirrormask.deploy.candidates import (
     sparse_twin,
 )
 from mirrormask.deploy.dead_channels import remove_dead_channels
-from mirrormask.deploy.example_inputs import Inputs, arguments_of
+from mirrormask.deploy.example_inputs import Inputs, arguments_of, running_on_example
 from mirrormask.deploy.fold import fold_batch_norms
 from mirrormask.deploy.guard import CompileJob, keep_fastest
 from mirrormask.deploy.layouts import fuse_relus, link_layouts
@@ -171,14 +171,8 @@ def _start(model: nn.Module, example: Inputs) -> CompileJob:
         expected=None,
         notes=[],
     )
-    try:
+    with running_on_example():
         job.expected = job.run(dense)
-    # The model's own code may raise anything; the user must see what and from which call.
-    except Exception as error:
-        raise ArgumentError(
-            f"the model does not run on the example inputs ({type(error).__name__}: {error}): "
-            "give inputs as its forward takes them"
-        ) from error
     return job
 
 

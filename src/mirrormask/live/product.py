@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mirrormask.deploy.kernel_linear import rows_of
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels import Library, Rows, kernel_status, kernels
+from mirrormask.kernels import Library, kernel_status, kernels
 from mirrormask.live.pattern import Pattern
 
 _Layout = ctypes.c_int32 * 2
@@ -93,7 +94,7 @@ def _product(
     values, bias = values.contiguous(), None if bias is None else bias.contiguous()
     out = torch.empty((n, starts.numel() - 1), dtype=torch.float32, device="cpu")
     library.linear(
-        _rows(library, starts, columns, values, bias),
+        rows_of(library, (starts, columns, values), bias, relu=False),
         x.shape[0],
         x.data_ptr(),
         n,
@@ -109,7 +110,7 @@ def _value_gradient(grad: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     library = _library()
     out = torch.empty(pattern.columns.shape, dtype=torch.float32, device="cpu")
     library.value_gradient(
-        _rows(library, pattern.starts, pattern.columns, out, None),
+        rows_of(library, (pattern.starts, pattern.columns, out), None, relu=False),
         grad.data_ptr(),
         x.data_ptr(),
         x.shape[1],
@@ -117,19 +118,6 @@ def _value_gradient(grad: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
         threads=torch.get_num_threads(),
     )
     return out
-
-
-def _rows(
-    library: Library, starts: Tensor, columns: Tensor, values: Tensor, bias: Tensor | None
-) -> Rows:
-    return library.rows(
-        starts.numel() - 1,
-        starts=starts.data_ptr(),
-        columns=columns.data_ptr(),
-        values=values.data_ptr(),
-        bias=None if bias is None else bias.data_ptr(),
-        relu=False,
-    )
 
 
 def _library() -> Library:

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from mirrormask.deploy.example_inputs import Inputs, arguments_of
+from mirrormask.deploy.example_inputs import Inputs, arguments_of, running_on_example
 from mirrormask.deploy.timing import interleave
-from mirrormask.errors import ArgumentError
 from mirrormask.kernels import kernel_status
 from mirrormask.live.compaction import can_compact
 from mirrormask.live.pattern import Pattern
@@ -74,14 +73,8 @@ def batch_rows(model: nn.Module, example: Inputs) -> dict[str, int]:
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), running_on_example():
             model(*inputs, **keywords)
-    # The model's own code may raise anything; the user must see what and from which call.
-    except Exception as error:
-        raise ArgumentError(
-            f"the model does not run on the example inputs ({type(error).__name__}: {error}): "
-            "give inputs as its forward takes them"
-        ) from error
     finally:
         for handle in handles:
             handle.remove()

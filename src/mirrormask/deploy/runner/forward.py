@@ -99,7 +99,7 @@ def attach(model: nn.Module, description: Description, *, single: bool) -> None:
     # A bound method, as torch expects one: exporting looks into its code.
     model.forward = ProgramForward(model, description, single=single).forward
     # A program has copies of the weights, which would go on as if nothing had been loaded.
-    model.register_load_state_dict_post_hook(_went_stale)
+    model.register_load_state_dict_post_hook(_went_stale)  # type: ignore[no-untyped-call]
 
 
 def detach(model: nn.Module) -> None:

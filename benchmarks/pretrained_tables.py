@@ -68,8 +68,19 @@ def sizes() -> list[str]:
     return lines
 
 
+def rates() -> list[str]:
+    """Return the held-out accuracy of EfficientNet-Lite0 at each rate that was tried."""
+    runs = read("efficientnet")["runs"]
+    tried = [key.removeprefix("tuning dense, lr ") for key in runs if key.startswith("tuning d")]
+    lines = ["| rate | " + " | ".join(tried) + " |", "|---" * (len(tried) + 1) + "|"]
+    for kind, title in (("dense", "dense"), ("sparse", "`pilot`, 90 % zeros")):
+        cells = [f"{runs[f'tuning {kind}, lr {rate}']['validation']:.3f}" for rate in tried]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def tables() -> list[list[str]]:
-    return [cosines(), sizes(), latencies()]
+    return [cosines(), sizes(), latencies(), rates()]
 
 
 if __name__ == "__main__":

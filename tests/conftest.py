@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import multiprocessing
 import runpy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from mirrormask.kernels import active
 
 settings.register_profile(
     "mirrormask",
@@ -24,6 +26,16 @@ settings.load_profile("mirrormask")
 
 RANK = Path(__file__).with_name("rank_process.py")
 RunRanks = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Switch the compiled kernels off, as the environment can."""
+    monkeypatch.setenv(active.ENVIRONMENT, "off")
+    active._load.cache_clear()
+    yield
+    monkeypatch.undo()
+    active._load.cache_clear()
 
 
 @pytest.fixture

@@ -27,18 +27,9 @@ from mirrormask.deploy.kernel_conv import ConvKernel
 from mirrormask.deploy.kernel_linear import LinearKernel
 from mirrormask.deploy.layouts import fuse_relus, link_layouts
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels import kernel_status, kernels, library
+from mirrormask.kernels import kernel_status, kernels
 
 needs_kernels = pytest.mark.skipif(kernels() is None, reason=kernel_status().reason)
-
-
-@pytest.fixture
-def without_kernels(monkeypatch):
-    monkeypatch.setenv(library.ENVIRONMENT, "off")
-    library._load.cache_clear()
-    yield
-    monkeypatch.undo()
-    library._load.cache_clear()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mirrormask.kernels import Library, library
+from mirrormask.kernels import KernelStatus, Library, active
 from mirrormask.kernels.build import BuildError, build, compiler
 
 
@@ -25,18 +25,18 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Library:
 
 
 @pytest.fixture
-def fresh_status(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., library.KernelStatus]]:
+def fresh_status(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., KernelStatus]]:
     """Load the kernels anew from a given file or under a given wish, and forget it afterwards."""
 
-    def status(path: Path | None = None, wish: str = "") -> library.KernelStatus:
-        monkeypatch.setenv(library.ENVIRONMENT, wish)
+    def status(path: Path | None = None, wish: str = "") -> KernelStatus:
+        monkeypatch.setenv(active.ENVIRONMENT, wish)
         if path is not None:
-            monkeypatch.setattr(library, "LIBRARY", path)
-        library._load.cache_clear()
-        return library.kernel_status()
+            monkeypatch.setattr(active, "LIBRARY", path)
+        active._load.cache_clear()
+        return active.kernel_status()
 
     yield status
-    library._load.cache_clear()
+    active._load.cache_clear()
 
 
 @pytest.fixture

@@ -3,25 +3,13 @@
  * Every array is allocated to its exact size, so that a read or write one float beyond it is seen.
  * Usage: fuzz CASES SEED. Prints the first case that is wrong and returns 1.
  */
+#include "draw.h"
 #include "mirrormask.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static uint64_t state;
-
-static uint64_t draw(void)
-{
-    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    return state;
-}
-
-static int64_t between(int64_t low, int64_t high)
-{
-    return low + (int64_t)(draw() % (uint64_t)(high - low + 1));
-}
 
 static float number(int special)
 {

@@ -4,25 +4,13 @@
  * product be right; a damaged one must be refused, or be harmless all the same.
  * Usage: fuzz_program CASES SEED. Prints the first case that is wrong and returns 1.
  */
+#include "draw.h"
 #include "steps.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static uint64_t state;
-
-static uint64_t draw(void)
-{
-    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    return state;
-}
-
-static int64_t between(int64_t low, int64_t high)
-{
-    return low + (int64_t)(draw() % (uint64_t)(high - low + 1));
-}
 
 enum { FLOATS = 400, INTEGERS = 400, PORT = 600 };
 

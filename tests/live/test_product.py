@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels import kernel_status, kernels, library
+from mirrormask.kernels import kernel_status, kernels
 from mirrormask.live.pattern import Pattern
 from mirrormask.live.product import live_linear
 
@@ -115,14 +115,8 @@ def test_what_does_not_fit_is_named():
             live_linear(torch.randn(3, 5), bad, None, pattern)
 
 
-def test_without_kernels_the_reason_is_told(monkeypatch):
-    monkeypatch.setenv(library.ENVIRONMENT, "off")
-    library._load.cache_clear()
-    try:
-        pattern = Pattern.of(torch.rand(6, 5) < 0.5)
-        values = torch.randn(pattern.columns.numel())
-        with pytest.raises(ArgumentError, match="switched off by MIRRORMASK_KERNELS"):
-            live_linear(torch.randn(3, 5), values, None, pattern)
-    finally:
-        monkeypatch.undo()
-        library._load.cache_clear()
+def test_without_kernels_the_reason_is_told(without_kernels):
+    pattern = Pattern.of(torch.rand(6, 5) < 0.5)
+    values = torch.randn(pattern.columns.numel())
+    with pytest.raises(ArgumentError, match="switched off by MIRRORMASK_KERNELS"):
+        live_linear(torch.randn(3, 5), values, None, pattern)

@@ -10,7 +10,7 @@ from torch import nn
 
 import mirrormask as mm
 from mirrormask.errors import ArgumentError, CheckpointError, LifecycleError
-from mirrormask.kernels import kernel_status, kernels, library
+from mirrormask.kernels import kernel_status, kernels
 from mirrormask.live import LiveLinear, go_live
 from mirrormask.live import switch as switching
 from mirrormask.optimizer.shared_checkpoint import load_checkpoint, save_checkpoint
@@ -219,15 +219,9 @@ def test_what_cannot_go_live_is_refused(monkeypatch):
         go_live(run.optimizer)
 
 
-def test_without_kernels_nothing_goes_live_and_training_goes_on(monkeypatch):
+def test_without_kernels_nothing_goes_live_and_training_goes_on(without_kernels):
     run = Run().to(30)
-    monkeypatch.setenv(library.ENVIRONMENT, "off")
-    library._load.cache_clear()
-    try:
-        report = go_live(run.optimizer)
-    finally:
-        monkeypatch.undo()
-        library._load.cache_clear()
+    report = go_live(run.optimizer)
     assert report.live == ()
     assert "switched off" in report.layers[0].reason
     run.to(STEPS).optimizer.finalize()

@@ -5,7 +5,8 @@ This room knows neither torch nor numpy: it takes addresses. What makes tensors 
 everything works through torch's own operations.
 """
 
-from mirrormask.kernels.library import KernelStatus, Library, kernel_status, kernels
+from mirrormask.kernels.active import KernelStatus, kernel_status, kernels
+from mirrormask.kernels.library import Library
 from mirrormask.kernels.structures import Blocks, Conv, ProgramData, Rows
 
 __all__ = [

@@ -1,22 +1,14 @@
-"""Load the compiled kernels, choose the variant for this processor, and say what is active.
-
-``MIRRORMASK_KERNELS`` may hold ``off`` or a variant: ``portable``, ``avx2`` or ``avx512``.
-"""
+"""The shared library's functions, called with addresses and sizes."""
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import os
 from ctypes import byref, c_int32, c_int64, c_void_p
-from dataclasses import dataclass
 from pathlib import Path
 
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels.build import LIBRARY
 from mirrormask.kernels.structures import SIGNATURES, VARIANTS, Blocks, Conv, ProgramData, Rows
 
-ENVIRONMENT = "MIRRORMASK_KERNELS"
 _ABI = 4
 _NO_MEMORY = 1
 
@@ -39,9 +31,9 @@ class Library:
             function.restype, function.argtypes = result, arguments
         if self._functions.mm_abi() != _ABI:
             raise OSError(f"its interface is version {self._functions.mm_abi()}, not {_ABI}")
-        sizes = (c_int64 * 3)()
+        sizes = (c_int64 * 4)()
         self._functions.mm_sizes(byref(sizes))
-        if list(sizes) != [ctypes.sizeof(kind) for kind in (Rows, Blocks, Conv)]:
+        if list(sizes) != [ctypes.sizeof(kind) for kind in (Rows, Blocks, Conv, ProgramData)]:
             raise OSError("its structures are laid out in another way")
         self.variants = tuple(
             name for index, name in enumerate(VARIANTS) if self._functions.mm_supported(index)
@@ -253,57 +245,7 @@ class Library:
         self._functions.mm_release()
 
 
-@dataclass(frozen=True, kw_only=True)
-class KernelStatus:
-    """Whether compiled kernels are in use, which variant, and why (not)."""
-
-    active: bool
-    variant: str
-    reason: str
-
-
 def _fail(code: int, what: str) -> None:
     if code == _NO_MEMORY:
         raise MemoryError(f"{what} found no scratch memory")
     raise ArgumentError(f"{what} was given sizes or arrays that do not fit: check its shapes")
-
-
-@functools.cache
-def _load() -> tuple[Library | None, KernelStatus]:
-    wish = os.environ.get(ENVIRONMENT, "").strip().lower()
-    if wish == "off":
-        return None, _inactive(f"switched off by {ENVIRONMENT}")
-    if wish and wish not in VARIANTS:
-        return None, _inactive(f"{ENVIRONMENT}={wish!r} is unknown: off, {', '.join(VARIANTS)}")
-    if not LIBRARY.exists():
-        return None, _inactive(
-            "not compiled at installation (no C compiler?): run  mirrormask doctor --build"
-        )
-    try:
-        library = Library(LIBRARY)
-    except OSError as error:
-        return None, _inactive(f"{LIBRARY.name} cannot be loaded ({error}): build it again")
-    if wish and wish not in library.variants:
-        return None, _inactive(f"{ENVIRONMENT}={wish!r}: this processor has {library.variants}")
-    library.variant = wish or library.variant
-    reason = "asked for" if wish else "the widest that this processor has"
-    return library, KernelStatus(active=True, variant=library.variant, reason=reason)
-
-
-def _inactive(reason: str) -> KernelStatus:
-    return KernelStatus(active=False, variant="none", reason=reason)
-
-
-def kernels() -> Library | None:
-    """Return the compiled kernels, or None where torch's CSR products take their place."""
-    return _load()[0]
-
-
-def kernel_status() -> KernelStatus:
-    """Return what is active and why.
-
-    Example:
-        >>> kernel_status().active == (kernels() is not None)
-        True
-    """
-    return _load()[1]

@@ -89,7 +89,7 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_supported": (c_int, (c_int,)),
     "mm_release": (None, ()),
     "mm_check_rows": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64)),
-    "mm_sizes": (None, (POINTER(c_int64 * 3),)),
+    "mm_sizes": (None, (POINTER(c_int64 * 4),)),
     "mm_least_for_blocks": (c_int64, (POINTER(Rows), c_int64)),
     "mm_blocks_fill": (
         c_int,

@@ -8,6 +8,7 @@
   ``base_step`` steps the caller's optimizer on all of them.
 - ``checkpoint``, ``shared_checkpoint``, ``shared_entries``: state on one rank and on many;
   ``rewind``: what cycles go back to; ``randomness``: what a run draws.
+- ``compacted``: what live weights (:mod:`mirrormask.live`) stand for while they train.
 - ``places``, ``engines``, ``sharding``: where weights are, what else may move or wrap them, and
   which runs can be had on shards.
 """

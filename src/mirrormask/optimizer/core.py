@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 
 from mirrormask.optimizer import checkpoint, ending, entry, preconditions, rewind, timetable
 from mirrormask.optimizer.base_step import BaseStep
-from mirrormask.optimizer.cut import is_exact, mask_of, restart_idle
+from mirrormask.optimizer.compacted import Compacted
+from mirrormask.optimizer.cut import is_exact, mask_of
 from mirrormask.optimizer.engines import refuse_met_in_backward, reshard
 from mirrormask.optimizer.feedback import Feedback, measure
 from mirrormask.optimizer.latent_weight import LatentWeight
@@ -25,16 +26,6 @@ from mirrormask.pressure import Clock, PressureState, TrainingSignal
 from mirrormask.ranks import Ranks
 from mirrormask.report import SparsityReport
 from mirrormask.selection import Target
-
-
-class Compacted(Protocol):
-    """Weights of which only the live part is kept at the moment; see :mod:`mirrormask.live`."""
-
-    def whole(self) -> AbstractContextManager[None]:
-        """Give all tensors their shapes inside."""
-
-    def end(self) -> None:
-        """Give them their shapes for good."""
 
 
 class SparseOptimizer(Optimizer):
@@ -305,7 +296,3 @@ class SparseOptimizer(Optimizer):
     def phase(self) -> tuple[int, int]:
         """Return first step and length of the phase that the next step is in."""
         return self.recipe.masking.phase(min(self.steps_done, self.steps - 1), self.steps)
-
-    def restart_idle(self) -> None:
-        """Move kept weights off an exact zero."""
-        restart_idle(self.weights.values(), self.ranks)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mirrormask.optimizer import finish, preconditions, timetable
-from mirrormask.optimizer.cut import takes_away
+from mirrormask.optimizer.cut import restart_idle, takes_away
 from mirrormask.optimizer.engines import reshard
 from mirrormask.report import SparsityReport
 
@@ -34,7 +34,7 @@ def finalize(optimizer: SparseOptimizer, data: Iterable[Any] | None) -> Sparsity
     elif finish.has_batchnorm(optimizer.model) and takes_away(weights, kept):
         finish.warn_of_stale_statistics()
     timetable.cut(optimizer, kept)
-    optimizer.restart_idle()
+    restart_idle(weights, optimizer.ranks)
     reshard(optimizer.model)
     optimizer.stored = {}
     if data is not None and finish.has_batchnorm(optimizer.model):

@@ -75,3 +75,14 @@ class Held:
             [self.parameter], lambda t: local_part(t).detach().to(torch.float32).square().sum()
         )
         return (squares[0] / max(1, self.parameter.numel())).sqrt()
+
+
+def are_equal(used_up: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors are equal, faster than ``torch.equal`` does where they are.
+
+    Infinite values count as a difference.
+    """
+    if not other.numel():
+        return True
+    ends = torch.stack(torch.aminmax(used_up.sub_(other)))
+    return torch.equal(ends, torch.zeros_like(ends))

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from mirrormask.errors import LifecycleError, OptimizerError
 from mirrormask.geometry import Geometry, Landing, Latents
 from mirrormask.masking.score import FORGETTING
-from mirrormask.optimizer.held import Held
+from mirrormask.optimizer.held import Held, are_equal
 from mirrormask.optimizer.mask import bits_of, clear
 from mirrormask.ranks import local_part
 from mirrormask.selection import Target
@@ -113,7 +113,7 @@ class LatentWeight(Held):
             current = self.weight().to(weight.dtype)
             # Elsewhere than on the CPU this question would stall the queue; there, edited
             # coordinates are always picked by where().
-            if weight.device.type == "cpu" and _same(current, weight):
+            if weight.device.type == "cpu" and are_equal(current, weight):
                 return
             edited = self.weight().to(weight.dtype) != weight
             self._replace(edited, self._resplit(weight.to(self.dtype)))
@@ -292,14 +292,3 @@ class LatentWeight(Held):
     def _write(self) -> None:
         if not self.shares_memory:
             self.geometry.compose(self.latents, out=self.local)
-
-
-def _same(used_up: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors are equal, faster than ``torch.equal`` does where they are.
-
-    Infinite values count as a difference.
-    """
-    if not other.numel():
-        return True
-    ends = torch.stack(torch.aminmax(used_up.sub_(other)))
-    return torch.equal(ends, torch.zeros_like(ends))

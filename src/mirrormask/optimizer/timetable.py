@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mirrormask.optimizer import rewind
-from mirrormask.optimizer.cut import candidates_of, freeze, is_exact, mask_of
+from mirrormask.optimizer.cut import candidates_of, freeze, is_exact, mask_of, restart_idle
 from mirrormask.ranks import checksum
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def follow(optimizer: SparseOptimizer) -> None:
     if sparsity is not None:
         cut(optimizer, choose(optimizer, sparsity))
         if sparsity == optimizer.sparsity and optimizer.recipe.pressure.application == "proximal":
-            optimizer.restart_idle()
+            restart_idle(weights, optimizer.ranks)
     for weight in weights:
         weight.dense_gradient = None
         if not masking.senses(done + 1, steps) and done < steps:

@@ -7,10 +7,10 @@
 
 int mm_abi(void) { return MM_ABI; }
 
-void mm_sizes(int64_t sizes[3])
+void mm_sizes(int64_t sizes[4])
 {
     sizes[0] = sizeof(struct mm_rows), sizes[1] = sizeof(struct mm_blocks);
-    sizes[2] = sizeof(struct mm_conv);
+    sizes[2] = sizeof(struct mm_conv), sizes[3] = sizeof(struct mm_program_data);
 }
 
 int mm_supported(int variant)

@@ -2,13 +2,10 @@
 #ifndef MM_DOTS_H
 #define MM_DOTS_H
 
-typedef float wide __attribute__((vector_size(LANES * 4)));
-typedef float loose_wide __attribute__((vector_size(LANES * 4), aligned(4)));
-
-INLINE float sum_of(wide lanes)
+INLINE float sum_of(floats lanes)
 {
     union {
-        wide all;
+        floats all;
         floats4 parts[LANES / 4];
         float one[LANES];
     } u = {lanes};
@@ -22,17 +19,17 @@ INLINE float sum_of(wide lanes)
     INLINE void NAME(const int32_t *columns, const float *a, const float *b, int64_t n, float *out) \
     {                                                                                              \
         const float *places[COUNT];                                                                \
-        wide sums[COUNT];                                                                          \
+        floats sums[COUNT];                                                                          \
         _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++)                                    \
         {                                                                                          \
             places[u] = b + columns[u] * n;                                                        \
-            sums[u] = (wide){0};                                                                   \
+            sums[u] = (floats){0};                                                                   \
         }                                                                                          \
         int64_t k = 0;                                                                             \
         for (; k + LANES <= n; k += LANES) {                                                       \
-            wide own = *(const loose_wide *)(a + k);                                               \
+            floats own = load(a + k);                                               \
             _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) sums[u] +=                     \
-                own * *(const loose_wide *)(places[u] + k);                                        \
+                own * load(places[u] + k);                                        \
         }                                                                                          \
         _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++)                                    \
         {                                                                                          \

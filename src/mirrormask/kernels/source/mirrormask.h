@@ -64,8 +64,9 @@ struct mm_conv {
 };
 
 int mm_abi(void);
-/* Sizes of mm_rows, mm_blocks and mm_conv, for those who lay them out in another language. */
-void mm_sizes(int64_t sizes[3]);
+/* Sizes of mm_rows, mm_blocks, mm_conv and mm_program_data, for those who lay them out in another
+ * language. */
+void mm_sizes(int64_t sizes[4]);
 int mm_supported(int variant);
 /* Release what the calling thread's scratch memory holds, and end idle worker threads. */
 void mm_release(void);

@@ -5,16 +5,12 @@
  * accumulators of its own, because a chain of additions waits four cycles at every link.
  */
 #include "panel.h"
+#include "vectors.h"
 
 #include <string.h>
 
 #ifdef __AVX512F__
 #include <immintrin.h>
-#define LANES 16
-#elif defined(__AVX__)
-#define LANES 8
-#else
-#define LANES 4
 #endif
 #if defined(__x86_64__)
 #define MM_REGISTER(value) "+x"(value)
@@ -23,15 +19,6 @@
 #else
 #define MM_REGISTER(value) "+m"(value)
 #endif
-#define INLINE static inline __attribute__((always_inline))
-
-typedef float floats4 __attribute__((vector_size(16)));
-typedef float floats8 __attribute__((vector_size(32)));
-typedef float floats16 __attribute__((vector_size(64)));
-typedef int32_t ints4 __attribute__((vector_size(16)));
-typedef int32_t ints8 __attribute__((vector_size(32)));
-typedef int32_t ints16 __attribute__((vector_size(64)));
-
 #include "dots.h"
 #include "turn.h"
 
@@ -214,8 +201,8 @@ static void vector(const struct mm_rows *w, int64_t from, int64_t to, const floa
 
 static double peak(int64_t rounds)
 {
-    wide sums[10];
-    _Pragma("GCC unroll 10") for (int i = 0; i < 10; i++) sums[i] = (wide){0} + (float)i;
+    floats sums[10];
+    _Pragma("GCC unroll 10") for (int i = 0; i < 10; i++) sums[i] = (floats){0} + (float)i;
     for (int64_t k = 0; k < rounds; k++) {
         _Pragma("GCC unroll 10") for (int i = 0; i < 10; i++)
         {

@@ -6,23 +6,11 @@
  * and the mask that keeps the gaps between images at zero are applied before a float is stored.
  */
 #include "steps.h"
+#include "vectors.h"
 
 #include <stddef.h>
 
-#ifdef __AVX512F__
-#define MOST_UNITS 16
-#elif defined(__AVX__)
-#define MOST_UNITS 8
-#else
-#define MOST_UNITS 4
-#endif
-
-typedef float floats4 __attribute__((vector_size(16)));
-typedef float floats8 __attribute__((vector_size(32)));
-typedef float floats16 __attribute__((vector_size(64)));
-typedef int32_t ints4 __attribute__((vector_size(16)));
-typedef int32_t ints8 __attribute__((vector_size(32)));
-typedef int32_t ints16 __attribute__((vector_size(64)));
+#define MOST_UNITS LANES /* as many sums as there are registers for */
 
 /* VECTORS of N lanes from position `at`; UNROLL weights are in flight, because a chain of additions
  * waits four cycles at every link. */

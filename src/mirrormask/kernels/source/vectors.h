@@ -8,12 +8,19 @@
 #define INLINE static inline __attribute__((always_inline))
 
 #ifdef __AVX512F__
-enum { LANES = 16 };
+#define LANES 16
 #elif defined(__AVX__)
-enum { LANES = 8 };
+#define LANES 8
 #else
-enum { LANES = 4 };
+#define LANES 4
 #endif
+typedef float floats4 __attribute__((vector_size(16)));
+typedef float floats8 __attribute__((vector_size(32)));
+typedef float floats16 __attribute__((vector_size(64)));
+typedef int32_t ints4 __attribute__((vector_size(16)));
+typedef int32_t ints8 __attribute__((vector_size(32)));
+typedef int32_t ints16 __attribute__((vector_size(64)));
+/* As wide as the instruction set has them. */
 typedef float floats __attribute__((vector_size(LANES * 4)));
 typedef int32_t ints __attribute__((vector_size(LANES * 4)));
 typedef float loose_floats __attribute__((vector_size(LANES * 4), aligned(4)));

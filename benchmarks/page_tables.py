@@ -1,197 +1,30 @@
-"""Write the measured tables of docs/deploy.md and docs/loops.md from the raw figures.
+"""Write the measured tables of the pages in docs/ from raw results.
 
 python benchmarks/page_tables.py          print them
 python benchmarks/page_tables.py --write  put them into the pages
 
-A table stands in its page between <!-- name --> and <!-- /name -->.
+A table stands in its page between <!-- name --> and <!-- /name -->. What makes the tables of a page
+is in a file of its own, tables_<page>.py.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-HERE = Path(__file__).parent
-DOCS = HERE.parent / "docs"
-LEVELS = (0.9, 0.95, 0.99)
-INT8 = "ONNX Runtime int8"
-NETS = {
-    "demo cnn": "the demo's CNN",
-    "demo mlp": "MLP 784-300-100-10",
-    "resnet20": "ResNet-20, 32x32",
-    "resnet18 for 32x32": "ResNet-18, 32x32",
-    "resnet18 at 224x224": "ResNet-18, 224x224",
-    "block d=512, 16 tokens": "transformer block d=512, 16 tokens",
+import tables_deploy
+import tables_loops
+import tables_pretrained
+import tables_recipe
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES: dict[str, Mapping[str, Callable[[], str]]] = {
+    "deploy.md": tables_deploy.PARTS,
+    "loops.md": tables_loops.PARTS,
+    "pretrained.md": tables_pretrained.PARTS,
+    "recipe.md": tables_recipe.PARTS,
 }
-
-
-def data(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((HERE / "results" / f"{name}.json").read_text())
-    return found
-
-
-def times(ratio: float) -> str:
-    """Write a ratio with as many digits as a measurement of some percent has."""
-    return f"{ratio:.0f}x" if ratio >= 19.5 else f"{ratio:.1f}x"
-
-
-def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    headings = list(headings)
-    lines = [headings, ["---"] * len(headings), *[list(row) for row in rows]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def gains(rows: list[Any], contender: str, **wanted: Any) -> list[float]:
-    """Return the median gains of a contender over the best dense runtime of its run."""
-    return [
-        row["gain"]["median"]
-        for row in rows
-        if row["contender"] == contender and all(row[key] == wanted[key] for key in wanted)
-    ]
-
-
-def cells(rows: list[Any], levels: Iterable[float], **wanted: Any) -> list[str]:
-    """Return our gain at each sparsity; a dash where a network was left out."""
-    found = [gains(rows, "mirrormask", sparsity=level, **wanted) for level in levels]
-    return [times(one[0]) if one else "-" for one in found]
-
-
-def int8(rows: list[Any], **wanted: Any) -> str:
-    found = gains(rows, INT8, **wanted)
-    return times(median(found)) if found else "-"
-
-
-def linear() -> str:
-    rows, block = data("inference_mlp")["rows"], data("inference_block")["rows"]
-    lines = [
-        [f"MLP, batch {batch}", *cells(rows, LEVELS, batch=batch), int8(rows, batch=batch)]
-        for batch in (1, 8, 64)
-    ]
-    lines.append(["transformer block, 16 tokens", *cells(block, LEVELS), int8(block)])
-    return table(["", "90 %", "95 %", "99 %", "dense int8"], lines)
-
-
-def layers() -> str:
-    rows = [row for row in data("inference_layers")["rows"] if row["name"].startswith("conv")]
-    names = list(dict.fromkeys(row["name"] for row in rows))
-    lines = [
-        [
-            name.removeprefix("conv "),
-            str(batch),
-            *cells(rows, LEVELS, name=name, batch=batch),
-            int8(rows, name=name, batch=batch),
-        ]
-        for name in names
-        for batch in (1, 16)
-    ]
-    return table(["convolution", "batch", "90 %", "95 %", "99 %", "dense int8"], lines)
-
-
-def break_even() -> str:
-    rows = [row for row in data("inference_layers")["rows"] if row["name"].startswith("linear")]
-    levels = (0.6, 0.7, 0.8)
-    lines = [[f"batch {n}", *cells(rows, levels, batch=n)] for n in (1, 8, 64)]
-    return table(["linear 1024-4096", "60 %", "70 %", "80 %"], lines)
-
-
-def nets() -> str:
-    rows = data("inference_nets")["rows"]
-    lines = []
-    for name, label in NETS.items():
-        for batch in (1, 16):
-            if not any((row["name"], row["batch"]) == (name, batch) for row in rows):
-                continue
-            ours = cells(rows, LEVELS, name=name, batch=batch)
-            lines.append([label, str(batch), *ours, int8(rows, name=name, batch=batch)])
-    return table(["net", "batch", "90 %", "95 %", "99 %", "dense int8"], lines)
-
-
-def harmless() -> str:
-    rows = data("inference_harmless")["rows"]
-    slowest = min(rows, key=lambda row: float(row["speedup"]))
-    models = len({row["model"] for row in rows})
-    kept = "the dense model was kept" if not slowest["faster"] else slowest["verdict"]
-    return (
-        f"{len(rows)} cases on {models} models: the slowest ran at {slowest['speedup']:.2f}x "
-        f"({slowest['model']}, batch {slowest['batch']}; {kept})."
-    )
-
-
-def roofline() -> str:
-    rows = data("roofline")["rows"]
-
-    def share(kernel: str, level: float) -> str:
-        (row,) = [row for row in rows if row["kernel"] == kernel and row["sparsity"] == level]
-        return f"{row['share']:.0%}".replace("%", " %")
-
-    names = [
-        name
-        for name in dict.fromkeys(row["kernel"] for row in rows)
-        if "batch 1 " not in name and not name.endswith("batch 1")
-    ]
-    lines = [[name, *[share(name, level) for level in LEVELS]] for name in names]
-    return table(["share of the multiply-add peak", "90 %", "95 %", "99 %"], lines)
-
-
-def scaling() -> str:
-    rows = data("roofline")["threads"]
-    return "; ".join(f"{row['kernel']} {row['two_threads']:.2f}x" for row in rows) + "."
-
-
-def memory() -> str:
-    found = data("load_memory")
-    added = found["packed_added_over_dense_weights"] * found["dense_weight_bytes"]
-    return (
-        f"At 95 % the {found['dense_weight_bytes'] / 1e6:.1f} MB MLP adds {added / 1e6:.1f} MB to "
-        f"a fresh process, {found['packed_added_over_dense_weights']:.2f} of the dense weights, "
-        f"and its peak while loading is {found['packed_peak_over_added']:.2f}x of that."
-    )
-
-
-def runtime() -> str:
-    found = data("runtime_memory")
-    return (
-        f"The 95 % MLP 1024-4096-1024, saved in {found['file_bytes'] / 1e6:.1f} MB, takes "
-        f"{found['above_bare_bytes'] / 1e6:.1f} MB above a bare Python with numpy, "
-        f"{found['peak_above_bare_bytes'] / 1e6:.1f} MB at the peak, and gives its first output "
-        f"{found['start_seconds']:.2f} s after the import began."
-    )
-
-
-def live() -> str:
-    rows = data("live_training")["rows"]
-    lines = [
-        [
-            row["model"].partition(" d=")[0],
-            f"{row['sparsity']:.0%}".replace("%", " %"),
-            str(row["batch"]),
-            *[times(row[f"over {rival}"][0]) for rival in ("dense", "masked", "SparseLab")],
-            f"{row['bytes over dense']:.2f}",
-        ]
-        for row in rows
-    ]
-    headings = ["", "zeros", "batch", "over dense", "over masked", "over SparseLab", "bytes"]
-    return table(headings, lines)
-
-
-DEPLOY = {
-    "memory": memory,
-    "runtime": runtime,
-    "linear": linear,
-    "layers": layers,
-    "nets": nets,
-    "harmless": harmless,
-    "roofline": roofline,
-    "scaling": scaling,
-    "break-even": break_even,
-}
-
-
-PAGES = {"deploy.md": DEPLOY, "loops.md": {"live": live}}
 
 
 def filled(name: str) -> str:
@@ -212,7 +45,7 @@ def main() -> None:
             (DOCS / name).write_text(filled(name))
             continue
         for part, make in parts.items():
-            print(f"{part}\n{make()}\n")
+            print(f"{name}: {part}\n{make()}\n")
 
 
 if __name__ == "__main__":

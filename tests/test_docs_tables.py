@@ -10,7 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("page", ["deploy.md", "loops.md"])
-def test_every_measured_part_of_a_page_is_made_from_raw_figures(page: str) -> None:
+@pytest.mark.parametrize("page", ["deploy.md", "loops.md", "pretrained.md", "recipe.md"])
+def test_every_measured_part_of_a_page_is_made_from_raw_figures(
+    page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     tables = runpy.run_path(str(ROOT / "benchmarks" / "page_tables.py"))
+    assert page in tables["PAGES"]
     assert tables["filled"](page) == (ROOT / "docs" / page).read_text()

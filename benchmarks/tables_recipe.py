@@ -1,19 +1,17 @@
-"""Print the tables of docs/recipe.md from the raw runs.
-
-python benchmarks/recipe_tables.py
-"""
+"""The measured tables of docs/recipe.md; page_tables.py puts them there."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from pathlib import Path
+from functools import partial
 from statistics import mean, stdev
 from typing import Any
 
 from scipy import stats
 
-HERE = Path(__file__).parent
+from raw_results import HERE, percent, table
+
 LEVELS = (0.9, 0.95, 0.98, 0.99)
 PROBLEMS = {
     "mnist1d": "1-D CNN, MNIST-1D",
@@ -21,16 +19,13 @@ PROBLEMS = {
     "fashion-cnn": "small CNN, Fashion-MNIST",
 }
 FORMER = "pilot-factors"
+HEADINGS = ["", *map(percent, LEVELS)]
 RIVAL_NOTE = "best rival that is not PILoT"
 
 
-def row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def comparison() -> list[str]:
+def comparison() -> str:
     """Return the table of accuracies, rivals and paired differences."""
-    lines = [row(["", "dense", "90 %", "95 %", "98 %", "99 %"]), "|---|---|---|---|---|---|"]
+    rows = []
     for name, label in PROBLEMS.items():
         found = finals(f"recipe/{name}")
         dense = mean(found["dense", 0.0].values())
@@ -47,10 +42,10 @@ def comparison() -> list[str]:
             apart.append(f"{middle:+.1f} ± {half:.1f}")
             if (FORMER, level) in found:
                 former.append(f"{mean(found[FORMER, level].values()):.1f}")
-        lines += [row(ours), row(theirs), row(apart)]
+        rows += [ours, theirs, apart]
         if len(former) > 2:
-            lines.append(row(former))
-    return lines
+            rows.append(former)
+    return table(["", "dense", *HEADINGS[1:]], rows)
 
 
 def finals(name: str) -> dict[tuple[str, float], dict[int, float]]:
@@ -63,10 +58,9 @@ def finals(name: str) -> dict[tuple[str, float], dict[int, float]]:
     return found
 
 
-def unseen() -> list[str]:
+def unseen() -> str:
     """Return every method on the problem that the search never saw, and how far behind it is."""
-    found = finals("unseen/digits")
-    lines = [row(["", "90 %", "95 %", "98 %", "99 %"]), "|---|---|---|---|---|"]
+    found, rows = finals("unseen/digits"), []
     for method in dict.fromkeys(m for m, s in found if s > 0):
         cells = []
         for level in LEVELS:
@@ -74,8 +68,8 @@ def unseen() -> list[str]:
             middle, half = interval([ours[seed] - theirs[seed] for seed in ours])
             behind = "" if method == "pilot" else f" ({middle:+.1f} ± {half:.1f})"
             cells.append(f"{mean(theirs.values()):.1f}{behind}")
-        lines.append(row([f"`{method}`", *cells]))
-    return lines
+        rows.append([f"`{method}`", *cells])
+    return table(HEADINGS, rows)
 
 
 def interval(differences: list[float]) -> tuple[float, float]:
@@ -89,42 +83,39 @@ def read(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def parts(problem: str) -> list[str]:
+def parts(problem: str) -> str:
     """Return the table of the recipe with one part changed, on one problem."""
     found: dict[tuple[str, float], list[float]] = defaultdict(list)
     for run in read("parts"):
         if run["problem"] == problem:
             found[run["part"], run["sparsity"]].append(100 * run["accuracy"])
     names = dict.fromkeys(part for part, _ in found)
-    lines = [row(["", "90 %", "95 %", "98 %", "99 %"]), "|---|---|---|---|---|"]
-    lines += [
-        row([part, *(f"{mean(found[part, level]):.1f}" for level in LEVELS)]) for part in names
-    ]
-    return lines
+    rows = [[part, *(f"{mean(found[part, level]):.1f}" for level in LEVELS)] for part in names]
+    return table(HEADINGS, rows)
 
 
-def robustness() -> list[str]:
+def robustness() -> str:
     """Return the table of changed settings, gradual magnitude pruning in brackets."""
     found = {
         (run["problem"], run["change"], run["part"]): 100 * run["accuracy"]
         for run in read("robustness")
     }
     problems = list(dict.fromkeys(problem for problem, _, _ in found))
-    lines = [row(["", "1-D CNN, MNIST-1D", "MLP, Fashion-MNIST (10k)"]), "|---|---|---|"]
+    rows = []
     for change in dict.fromkeys(change for _, change, _ in found):
         cells = [
             f"{found[problem, change, 'default']:.1f} "
             f"({found[problem, change, 'gradual magnitude pruning']:.1f})"
             for problem in problems
         ]
-        lines.append(row([change, *cells]))
-    return lines
+        rows.append([change, *cells])
+    return table(["", "1-D CNN, MNIST-1D", "MLP, Fashion-MNIST (10k)"], rows)
 
 
-def tables() -> list[list[str]]:
-    """Return all tables of the page."""
-    return [comparison(), unseen(), parts("mnist1d-cnn"), parts("fashion-mlp"), robustness()]
-
-
-if __name__ == "__main__":
-    print("\n\n".join("\n".join(lines) for lines in tables()))
+PARTS = {
+    "comparison": comparison,
+    "unseen": unseen,
+    "parts-mnist1d": partial(parts, "mnist1d-cnn"),
+    "parts-mlp": partial(parts, "fashion-mlp"),
+    "robustness": robustness,
+}

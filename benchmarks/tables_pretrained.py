@@ -1,0 +1,64 @@
+"""The measured tables of docs/pretrained.md; page_tables.py puts them there."""
+
+from __future__ import annotations
+
+from raw_results import data, percent, table
+
+SPARSITIES = (0.5, 0.7, 0.8, 0.9)
+METHODS = ("pilot", "gmp", "l1-freeze", "one-shot")
+TITLES = {"one-shot": "magnitude, one-shot"}
+
+
+def cosines() -> str:
+    """Return the table of cosines on held-out text; the best of each column is bold."""
+    runs = data("minilm")["runs"]
+    shown = {key: f"{row['test']:.3f}" for key, row in runs.items() if "test" in row}
+    best = {s: max(shown[f"{method}, {s}"] for method in METHODS) for s in SPARSITIES}
+    rows = []
+    for method in METHODS:
+        cells = []
+        for sparsity in SPARSITIES:
+            value = shown[f"{method}, {sparsity}"]
+            cells.append(f"**{value}**" if value == best[sparsity] else value)
+        rows.append([TITLES.get(method, f"`{method}`"), *cells])
+    return table(["", *map(percent, SPARSITIES)], rows)
+
+
+def latencies() -> str:
+    """Return the table of latencies of the packed 90 % model."""
+    rows = data("minilm_speed")["rows"]
+    batches = sorted({row["batch"] for row in rows})
+    lines = []
+    for name in dict.fromkeys(row["contender"] for row in rows):
+        cells = []
+        for batch in batches:
+            (row,) = (r for r in rows if (r["batch"], r["contender"]) == (batch, name))
+            gain = row["gain"]
+            cells.append(f"{row['milliseconds']:.1f} ({gain['median']:.2f}x)")
+        lines.append([name, *cells])
+    return table(["", *(f"{n} text{'s' if n > 1 else ''}, ms" for n in batches)], lines)
+
+
+def sizes() -> str:
+    """Return the table of file sizes at 90 %."""
+    size, cosine = data("minilm")["runs"]["pilot, 0.9"]["bytes"], data("minilm_speed")["cosine"]
+    lines = [["dense, float32", f"{size['dense'] / 1e6:.1f}", "1", ""]]
+    for values in cosine:
+        count = size[f"packed, {values}"]
+        ratio = f"{size['dense'] / count:.2f}x"
+        lines.append([f"packed, `{values}`", f"{count / 1e6:.1f}", ratio, f"{cosine[values]:.3f}"])
+    return table(["values in the file", "MB", "smaller", "cosine"], lines)
+
+
+def rates() -> str:
+    """Return the held-out accuracy of EfficientNet-Lite0 at each rate that was tried."""
+    runs = data("efficientnet")["runs"]
+    tried = [key.removeprefix("tuning dense, lr ") for key in runs if key.startswith("tuning d")]
+    lines = []
+    for kind, title in (("dense", "dense"), ("sparse", "`pilot`, 90 % zeros")):
+        cells = [f"{runs[f'tuning {kind}, lr {rate}']['validation']:.3f}" for rate in tried]
+        lines.append([title, *cells])
+    return table(["rate", *tried], lines)
+
+
+PARTS = {"cosines": cosines, "sizes": sizes, "latencies": latencies, "rates": rates}

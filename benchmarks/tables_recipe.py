@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from statistics import mean, stdev
 from typing import Any
@@ -112,7 +113,7 @@ def robustness() -> str:
     return table(["", "1-D CNN, MNIST-1D", "MLP, Fashion-MNIST (10k)"], rows)
 
 
-PARTS = {
+PARTS: dict[str, Callable[[], str]] = {
     "comparison": comparison,
     "unseen": unseen,
     "parts-mnist1d": partial(parts, "mnist1d-cnn"),

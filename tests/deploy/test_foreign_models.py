@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from mirrormask.deploy import compile, load, load_sparse, save, speed_report
+from mirrormask.deploy import SparseLinear, compile, load, load_sparse, save, speed_report
 
 
 def check_everything(model, example, path, call):
@@ -42,6 +42,10 @@ def test_pruned_by_torch_and_made_permanent(tmp_path):
     report, speed = check_everything(model, x, tmp_path / "a", lambda net: net(x))
     assert report.ratio > 60
     assert [round(layer.sparsity, 2) for layer in speed.layers] == [0.99, 0.99]
+    for layer in (model[0], model[2]):
+        sparse = SparseLinear.from_linear(layer)
+        assert sparse.nonzeros == int(torch.count_nonzero(layer.weight))
+        assert torch.allclose(sparse(layer.weight[:3]), layer(layer.weight[:3]), atol=1e-5)
 
 
 def test_structured_pruning_by_torch(tmp_path):

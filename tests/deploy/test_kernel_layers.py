@@ -237,9 +237,11 @@ def test_operators_keep_what_they_made_as_long_as_the_values_live(linear):
     assert len(made._SLOTS) == made_before
 
 
+@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("batch", [1, 3, 64])
-def test_arrays_that_move_or_change_in_place_are_seen(sparsify, conv, batch):
-    dense = sparsify(nn.Linear(1100, 40), 0.8)
+def test_arrays_that_move_or_change_in_place_are_seen(sparsify, conv, batch, bias):
+    dense = sparsify(nn.Linear(1100, 40, bias=bias), 0.8)
+    conv.bias = conv.bias if bias else None
     layer, image = SparseLinear.from_linear(dense), SparseConv2d.from_conv(conv)
     x, y = torch.randn(batch, 1100), torch.randn(batch, 6, 9, 9)
     before = layer(x), image(y)
@@ -252,7 +254,8 @@ def test_arrays_that_move_or_change_in_place_are_seen(sparsify, conv, batch):
     del fill
     for module in (layer, image):
         module.values.mul_(0.5)
-        module.bias.mul_(0.5)
+        if bias:
+            module.bias.mul_(0.5)
     assert torch.allclose(layer(x), before[0] / 2, atol=1e-5)
     assert torch.allclose(image(y), before[1] / 2, atol=1e-5)
     layer.columns.add_(2000)

@@ -64,8 +64,9 @@ class FileReport:
         table: RichTable = optional("rich.table", "a table").Table(
             title=Path(self.path).name, caption=str(self).splitlines()[-1]
         )
-        for heading in ("tensor", "type", "shape", "layout", "values"):
-            table.add_column(heading)
+        # Where the terminal is narrow, names go on in a second line: cut off they name nothing.
+        for heading in ("tensor", "type", "shape", "layout"):
+            table.add_column(heading, overflow="fold", no_wrap=heading == "type")
         for heading in ("zeros", "dense bytes", "stored bytes"):
             table.add_column(heading, justify="right")
         for row in self.rows:
@@ -73,8 +74,7 @@ class FileReport:
                 row.name,
                 row.dtype,
                 "x".join(str(size) for size in row.shape) or "scalar",
-                row.layout,
-                row.values,
+                row.layout if row.values == "exact" else f"{row.layout}, {row.values}",
                 f"{row.sparsity:.2%}",
                 f"{row.dense_bytes:,}",
                 f"{row.stored_bytes:,}",

@@ -151,7 +151,7 @@ class SpeedReport:
             title="layers", caption="\n".join([*self.notes, self.verdict])
         )
         for heading in ("layer", "kind"):
-            table.add_column(heading)
+            table.add_column(heading, overflow="fold")
         for heading in ("zeros", "dense ms", "sparse ms", "dense bytes", "sparse bytes"):
             table.add_column(heading, justify="right")
         table.add_column("choice")

@@ -23,10 +23,10 @@ import torch
 from torch import nn
 
 import mirrormask as mm
-from inference import Block, mlp
 from mirrormask.deploy.timing import interleave, machine
 from mirrormask.live import go_live
 from mirrormask.methods import method
+from networks import Block, mlp
 
 RESULT = Path(__file__).parent / "results" / "live_training.json"
 LEVELS, BATCHES, ROUNDS = (0.9, 0.95, 0.99), (64, 128), 15

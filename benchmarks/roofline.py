@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from inference import cut
 from mirrormask.deploy import SparseConv2d, SparseLinear
 from mirrormask.deploy.sparse_linear import OutputLayout
 from mirrormask.deploy.timing import interleave, machine
 from mirrormask.kernels import Library, kernel_status, kernels
+from networks import cut
 
 RESULT = Path(__file__).parent / "results" / "roofline.json"
 LEVELS = (0.9, 0.95, 0.99)

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from math import log
 from statistics import mean, stdev
 from typing import Any
 
@@ -49,26 +50,40 @@ def comparison() -> str:
     return table(["", "dense", *HEADINGS[1:]], rows)
 
 
-def finals(name: str) -> dict[tuple[str, float], dict[int, float]]:
-    """Return test accuracy in % by seed, for each method and sparsity of a comparison."""
+def finals(
+    name: str, figure: str = "accuracy", scale: float = 100
+) -> dict[tuple[str, float], dict[int, float]]:
+    """Return a figure of the test data by seed, accuracy in %, for each method and sparsity."""
     runs = json.loads((HERE / "compare" / name / "runs.json").read_text())["runs"]
     found: dict[tuple[str, float], dict[int, float]] = defaultdict(dict)
     for run in runs:
         if run["phase"] == "final":
-            found[run["method"], run["sparsity"]][run["seed"]] = 100 * run["accuracy"]
+            found[run["method"], run["sparsity"]][run["seed"]] = scale * run[figure]
     return found
 
 
-def unseen() -> str:
-    """Return every method on the problem that the search never saw, and how far behind it is."""
-    found, rows = finals("unseen/digits"), []
+def bits_per_character() -> str:
+    """Return the text problem's table in bits per character: its loss is in nats."""
+    found = finals("unseen/text", "loss", 1 / log(2))
+    dense = mean(found["dense", 0.0].values())
+    return f"Dense: {dense:.2f} bits per character.\n\n{behind(found, digits=2)}"
+
+
+def unseen(problem: str) -> str:
+    """Return the table of accuracies on a problem that the search never saw."""
+    return behind(finals(f"unseen/{problem}"), digits=1)
+
+
+def behind(found: dict[tuple[str, float], dict[int, float]], *, digits: int) -> str:
+    """Return a figure of every method, and the figure of ``pilot`` less it with its interval."""
+    rows = []
     for method in dict.fromkeys(m for m, s in found if s > 0):
         cells = []
         for level in LEVELS:
             ours, theirs = found["pilot", level], found[method, level]
             middle, half = interval([ours[seed] - theirs[seed] for seed in ours])
-            behind = "" if method == "pilot" else f" ({middle:+.1f} ± {half:.1f})"
-            cells.append(f"{mean(theirs.values()):.1f}{behind}")
+            apart = "" if method == "pilot" else f" ({middle:+.{digits}f} ± {half:.{digits}f})"
+            cells.append(f"{mean(theirs.values()):.{digits}f}{apart}")
         rows.append([f"`{method}`", *cells])
     return table(HEADINGS, rows)
 
@@ -115,7 +130,9 @@ def robustness() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "comparison": comparison,
-    "unseen": unseen,
+    "unseen-digits": partial(unseen, "digits"),
+    "unseen-text": partial(unseen, "text"),
+    "unseen-text-bits": bits_per_character,
     "parts-mnist1d": partial(parts, "mnist1d-cnn"),
     "parts-mlp": partial(parts, "fashion-mlp"),
     "robustness": robustness,

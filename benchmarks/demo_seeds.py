@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from mirrormask.kernels.active import kernel_status
 from mirrormask.study.settings import TrainSettings
 from mirrormask.study.train import train
 
@@ -45,7 +46,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows = [one(seed, options.runs) for seed in options.seeds]
-    result = {"script": "benchmarks/demo_seeds.py", "torch": torch.__version__, "seeds": rows}
+    result = {
+        "script": "benchmarks/demo_seeds.py",
+        "torch": torch.__version__,
+        "kernels": kernel_status().variant,  # they round otherwise than torch's loops
+        "seeds": rows,
+    }
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

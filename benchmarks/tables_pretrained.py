@@ -62,7 +62,7 @@ def fine_tuned() -> str:
         accuracies = [f"{run['test']:.4f}" for run in found]
         lines.append(
             [
-                level,
+                spaced(level),
                 f"{found[0]['lr']:g}",
                 f"{found[0]['steps']}",
                 f"{mean(run['cpu_seconds'] for run in found):.0f}",
@@ -80,8 +80,13 @@ def rates() -> str:
     lines = []
     for level in efficientnet_levels(content):
         cells = [content["runs"][f"tuning {level}, lr {rate}"]["validation"] for rate in tried]
-        lines.append([level, *(f"{cell:.3f}" for cell in cells)])
+        lines.append([spaced(level), *(f"{cell:.3f}" for cell in cells)])
     return table(["rate", *tried], lines)
+
+
+def spaced(level: str) -> str:
+    """Write ``90% zeros``, as in the keys of the runs, as the pages do."""
+    return level.replace("%", " %")
 
 
 def efficientnet_levels(content: dict[str, Any]) -> list[str]:

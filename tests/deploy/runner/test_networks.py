@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from mirrormask.study.models import build
 
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 NETS = {
     "mlp": (1, 28),
     "cnn": (1, 28),
@@ -32,30 +36,11 @@ def test_signals(agree, thin):
     agree(net, torch.randn(3, 1, 40))
 
 
-class Block(nn.Module):
-    """A pre-norm transformer block."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.norm1(x)
-        q, k, v = (
-            layer(y).reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
-            for layer in (self.q, self.k, self.v)
-        )
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
-        x = x + self.o(mixed.transpose(1, 2).reshape(x.shape))
-        return x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
-
-
 @pytest.mark.parametrize(("batch", "tokens"), [(1, 16), (3, 5), (4, 16)])
-def test_a_transformer_block(agree, thin, batch, tokens):
-    description = agree(thin(Block(48, 4)), torch.randn(batch, tokens, 48), tolerance=5e-5)
+def test_a_transformer_block(agree, thin, batch, tokens, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    block = import_module("networks").Block(48, 4)
+    description = agree(thin(block), torch.randn(batch, tokens, 48), tolerance=5e-5)
     # Two copies, two norms, six products with both sums inside, attention, GELU: nothing else.
     assert len(description.steps) == 12
 

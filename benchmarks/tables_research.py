@@ -1,0 +1,70 @@
+"""The measured tables of docs/research/; page_tables.py puts them there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from statistics import mean
+
+from raw_results import data, table
+from tables_recipe import finals, interval
+
+EPOCHS = (10, 30, 100, 300)
+METHODS = ("pilot", "pilot-factors", "pilot-paper", "l1-freeze", "l1")
+PAIRS = (("pilot", "l1-freeze"), ("pilot-factors", "l1-freeze"), ("pilot-paper", "l1"))
+
+
+def durations(level: float) -> str:
+    """Return accuracies by the length of the run, then paired differences implicit - explicit."""
+    found = {epochs: finals("budgets/durations", problem=f"mnist1d-{epochs}") for epochs in EPOCHS}
+    dense = [f"{mean(found[epochs]['dense', 0.0].values()):.1f}" for epochs in EPOCHS]
+    rows = [["dense", *dense]]
+    for method in METHODS:
+        means = (mean(found[epochs][method, level].values()) for epochs in EPOCHS)
+        rows.append([f"`{method}`", *(f"{value:.1f}" for value in means)])
+    for ours, theirs in PAIRS:
+        cells = []
+        for epochs in EPOCHS:
+            a, b = found[epochs][ours, level], found[epochs][theirs, level]
+            middle, half = interval([a[seed] - b[seed] for seed in a])
+            cells.append(f"{middle:+.1f} ± {half:.1f}")
+        rows.append([f"`{ours}` less `{theirs}`", *cells])
+    return table(["epochs", *map(str, EPOCHS)], rows)
+
+
+def dynamics() -> str:
+    """Return what was watched along runs, means over seeds."""
+    runs = data("recipe_dynamics")["runs"]
+    rows = []
+    for method in dict.fromkeys(run["method"] for run in runs):
+        mine = [run for run in runs if run["method"] == method]
+        watched = [run["epochs"] for run in mine]
+        settled = [next(e for e, row in enumerate(w) if row["chosen"] > 0.95) for w in watched]
+        cells = [
+            f"{mean(settled):.0f}",
+            f"{100 * mean(run['came_back'] for run in mine):.0f} %",
+            f"{100 * mean(w[0]['flipped'] for w in watched):.0f} %",
+            f"{mean(w[-1]['speed'] for w in watched):.1f}",
+            f"{mean(min(row['size'] for row in w[len(w) // 2 :]) for w in watched):.2f}",
+            f"{100 * mean(max(run['accuracy'][:-1]) for run in mine):.0f} %",
+            f"{100 * mean(run['accuracy'][-1] for run in mine):.0f} %",
+        ]
+        rows.append([f"`{method}`", *cells])
+    headings = [
+        "",
+        "mask settled in epoch",
+        "were zero and came back",
+        "changed sign since the start",
+        "step for a unit of gradient",
+        "least size in the second half",
+        "best accuracy on the way",
+        "at the end",
+    ]
+    return table(headings, rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "dynamics": dynamics,
+    "durations-95": partial(durations, 0.95),
+    "durations-99": partial(durations, 0.99),
+}

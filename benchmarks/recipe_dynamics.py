@@ -109,7 +109,7 @@ def train(name: str, seed: int) -> dict[str, Any]:
     steps = EPOCHS * len(batches)
     optimizer = mm.sparsify(base, model, sparsity=SPARSITY, steps=steps, method=recipe, seed=seed)
     diary = Diary(model, optimizer, data.validation)
-    batches.look = diary.look  # type: ignore[method-assign]
+    batches.look = diary.look
     targets = [weight.parameter for weight in optimizer.weights.values()]
     sizes = {weight.name: weight.parameter.numel() for weight in optimizer.weights.values()}
     result = fit(model, batches, optimizer, epochs=EPOCHS)

@@ -16,6 +16,11 @@ from mirrormask.live.product import live_linear
 needs_kernels = pytest.mark.skipif(kernels() is None, reason=kernel_status().reason)
 
 
+def by_columns(x: torch.Tensor) -> torch.Tensor:
+    """Return the same numbers with the last dimension outermost in memory."""
+    return x.movedim(-1, 0).contiguous().movedim(0, -1)
+
+
 @settings(max_examples=100)
 @given(
     st.integers(1, 40),
@@ -45,10 +50,12 @@ def test_a_pattern_finds_every_weight_from_both_sides(rows, columns, share, seed
     st.sampled_from([(), (1,), (2,), (3,), (17,), (64,), (70,), (2, 5), (0,)]),
     st.sampled_from([0.0, 0.5, 0.9, 0.99]),
     st.booleans(),
+    st.sampled_from(["rows", "columns"]),
+    st.booleans(),
     st.integers(0, 2**31),
 )
 def test_outputs_and_gradients_are_those_of_the_masked_matrix(
-    width, outputs, batch, share, biased, seed
+    width, outputs, batch, share, biased, layout, turned, seed
 ):
     torch.manual_seed(seed)
     kept = torch.rand(outputs, width) >= share
@@ -61,9 +68,14 @@ def test_outputs_and_gradients_are_those_of_the_masked_matrix(
     expected.backward(grad)
     values = pattern.gather(whole.detach().float()).requires_grad_(True)
     b = None if bias is None else bias.detach().float().requires_grad_(True)
-    narrow = x.detach().float().requires_grad_(True)
-    out = live_linear(narrow, values, b, pattern)
-    out.backward(grad.float())
+    narrow = x.detach().float()
+    grad = grad.float()
+    if turned:  # as the neighbours of a linked layer give them
+        narrow, grad = by_columns(narrow), by_columns(grad)
+    narrow.requires_grad_(True)
+    out = live_linear(narrow, values, b, pattern, output_layout=layout)
+    assert out.reshape(-1, outputs).is_contiguous() or layout == "columns"
+    out.backward(grad)
     pairs = [
         (out, expected),
         (narrow.grad, x.grad),

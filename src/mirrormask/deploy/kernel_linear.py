@@ -13,7 +13,8 @@ from mirrormask.errors import ArgumentError
 from mirrormask.kernels import Library, Rows, kernels
 
 _Layout = ctypes.c_int32 * 2
-_LAYOUTS = {(a, b): _Layout(a, b) for a in (False, True) for b in (False, True)}
+LAYOUTS = {(a, b): _Layout(a, b) for a in (False, True) for b in (False, True)}
+"""Whether input and output of a product lie column by column, as the kernels are told."""
 
 
 def kernels_for(values: torch.Tensor) -> Library | None:
@@ -79,7 +80,7 @@ class LinearKernel:
             x.data_ptr(),
             n,
             out.data_ptr(),
-            by_columns=_LAYOUTS[by_columns, output_by_columns],
+            by_columns=LAYOUTS[by_columns, output_by_columns],
             threads=torch.get_num_threads(),
         )
         return out.t() if output_by_columns else out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 
 import torch
 from torch import fx, nn
@@ -25,7 +26,7 @@ def link_layouts(model: nn.Module) -> int:
     linked = 0
     for node in graph.graph.nodes:
         layer = graph.module(node)
-        if isinstance(layer, SparseLinear) and graph.is_free(node) and _feeds_sparse(graph, node):
+        if isinstance(layer, SparseLinear) and hands_on_columns(graph, node, _is_sparse):
             layer.output_layout = "columns"
             linked += 1
         linked += _share_input(graph, node)
@@ -79,16 +80,30 @@ def _share_input(graph: ModelGraph, node: fx.Node) -> int:
     return len(sparse) - 1
 
 
-def _feeds_sparse(graph: ModelGraph, node: fx.Node) -> bool:
-    """Tell whether the value only ever reaches places that do not mind columns."""
+def hands_on_columns(
+    graph: ModelGraph, node: fx.Node, takes: Callable[[nn.Module | None], bool]
+) -> bool:
+    """Tell whether a layer's value only ever reaches places that do not mind columns.
+
+    Args:
+        graph: Of the model.
+        node: The layer's only call.
+        takes: Whether a module is one that reads columns.
+    """
+    if not graph.is_free(node):
+        return False
     reader = sole_user(node)
     while reader is not None:
-        if isinstance(graph.module(reader), SparseLinear) or _adds_to_another(reader, node):
+        if takes(graph.module(reader)) or _adds_to_another(reader, node):
             return True
         if not is_elementwise(graph, reader):
             return False
         node, reader = reader, sole_user(reader)
     return False
+
+
+def _is_sparse(module: nn.Module | None) -> bool:
+    return isinstance(module, SparseLinear)
 
 
 def _adds_to_another(reader: fx.Node, node: fx.Node) -> bool:

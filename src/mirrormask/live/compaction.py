@@ -59,7 +59,11 @@ def _reshape(
         if id(tensor) not in seen and tensor.shape == shape and tensor is not parameter:
             tensor.data = change(tensor.data)
         seen.add(id(tensor))
-    parameter.data = change(parameter.data)
+    changed = change(parameter.data)
+    # A graph that the user still holds keeps a node that expects gradients in the old shape; torch
+    # forgets it only where the type changes.
+    parameter.data = torch.empty(0, dtype=torch.float64)
+    parameter.data = changed
     for slot in weight.slots.values():
         state = base.state.get(slot, {})
         for name, value in state.items():

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from mirrormask.deploy.sparse_linear import OutputLayout
 from mirrormask.errors import CheckpointError
 from mirrormask.live.pattern import Pattern
 from mirrormask.live.product import live_linear
@@ -17,15 +18,19 @@ class LiveLinear(nn.Linear):
 
     It is a linear layer that was turned in place by :func:`take_over` and goes back by
     :func:`give_back`. State dicts hold the whole matrix, so that checkpoints are those of the
-    plain layer.
+    plain layer. ``output_layout`` is ``"columns"`` where what it puts out goes to another layer of
+    live weights and nowhere else.
     """
 
     pattern: Pattern
+    output_layout: OutputLayout
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         """Return ``x W^T + b``."""
-        return live_linear(input, self.weight, self.bias, self.pattern)
+        return live_linear(
+            input, self.weight, self.bias, self.pattern, output_layout=self.output_layout
+        )
 
     def extra_repr(self) -> str:
         """Describe sizes and how many weights live."""
@@ -53,13 +58,15 @@ class LiveLinear(nn.Linear):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def take_over(layer: nn.Linear, pattern: Pattern) -> None:
+def take_over(layer: nn.Linear, pattern: Pattern, output_layout: OutputLayout) -> None:
     """Turn a linear layer, in place, into one of live weights; its parameter follows apart."""
     layer.__class__ = LiveLinear
-    cast(LiveLinear, layer).pattern = pattern
+    live = cast(LiveLinear, layer)
+    live.pattern, live.output_layout = pattern, output_layout
 
 
 def give_back(layer: nn.Linear) -> None:
     """Turn it back into a plain linear layer."""
-    del cast(LiveLinear, layer).pattern
+    live = cast(LiveLinear, layer)
+    del live.pattern, live.output_layout
     layer.__class__ = nn.Linear

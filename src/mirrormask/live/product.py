@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mirrormask.deploy.kernel_linear import rows_of
+from mirrormask.deploy.kernel_linear import LAYOUTS, rows_of
+from mirrormask.deploy.made import Arrays
+from mirrormask.deploy.sparse_linear import OutputLayout
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels import Library, kernel_status, kernels
 from mirrormask.live.pattern import Pattern
 
-_Layout = ctypes.c_int32 * 2
-_COLUMNS_TO_ROWS = _Layout(1, 0)
 
-
-def live_linear(x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
+def live_linear(
+    x: Tensor,
+    values: Tensor,
+    bias: Tensor | None,
+    pattern: Pattern,
+    *,
+    output_layout: OutputLayout = "rows",
+) -> Tensor:
     """Return ``x W^T + b`` where ``W`` has ``values`` at the places of a pattern, 0 elsewhere.
 
     Gradients reach ``x``, ``values`` and ``bias``; they cannot be differentiated once more. Under
@@ -29,6 +34,9 @@ def live_linear(x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern
         values: float32 [live].
         bias: float32 [out] or None.
         pattern: Of a matrix [out, in].
+        output_layout: ``"rows"`` for an ordinary contiguous result, ``"columns"`` for the
+            transposed view that a next layer of live weights takes as it is. Gradients of ``x``
+            come in the layout of ``x``.
 
     Returns:
         float32 [..., out].
@@ -48,7 +56,8 @@ def live_linear(x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern
             f"values of shape {list(values.shape)} and type {values.dtype} do not fit "
             f"{pattern.columns.numel()} live weights of float32"
         )
-    out = _LiveLinear.apply(x, values, bias, pattern)  # type: ignore[no-untyped-call]
+    by_columns = output_layout == "columns"
+    out = _LiveLinear.apply(x, values, bias, pattern, by_columns)  # type: ignore[no-untyped-call]
     return cast(Tensor, out)
 
 
@@ -56,12 +65,19 @@ class _LiveLinear(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(
-        ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern
+        ctx: Any,
+        x: Tensor,
+        values: Tensor,
+        bias: Tensor | None,
+        pattern: Pattern,
+        by_columns: bool,  # noqa: FBT001
     ) -> Tensor:
-        turned = x.reshape(-1, pattern.shape[1]).t().contiguous()
+        rows = x.reshape(-1, pattern.shape[1])
+        turned = rows.t().contiguous()
         ctx.save_for_backward(turned, values)
-        ctx.pattern, ctx.shape = pattern, x.shape
-        out = _product(turned, pattern.starts, pattern.columns, values, bias)
+        ctx.pattern, ctx.shape, ctx.by_columns = pattern, x.shape, not rows.is_contiguous()
+        arrays = pattern.starts, pattern.columns, values
+        out = _product(turned, arrays, bias, by_columns=by_columns)
         return out.view(*x.shape[:-1], pattern.shape[0])
 
     @staticmethod
@@ -76,33 +92,32 @@ class _LiveLinear(torch.autograd.Function):
         columns = rows.t().contiguous()
         if ctx.needs_input_grad[0]:
             turned_values = values.index_select(0, pattern.turn)
-            to_x = _product(
-                columns, pattern.turned_starts, pattern.turned_columns, turned_values, None
-            ).view(ctx.shape)
+            arrays = pattern.turned_starts, pattern.turned_columns, turned_values
+            to_x = _product(columns, arrays, None, by_columns=ctx.by_columns).view(ctx.shape)
         if ctx.needs_input_grad[1]:
             to_values = _value_gradient(columns, turned, pattern)
         if ctx.needs_input_grad[2]:
             to_bias = rows.sum(0)
-        return to_x, to_values, to_bias, None
+        return to_x, to_values, to_bias, None, None
 
 
-def _product(
-    x: Tensor, starts: Tensor, columns: Tensor, values: Tensor, bias: Tensor | None
-) -> Tensor:
-    """Return ``[n, out]`` for ``x`` ``[in, n]``."""
+def _product(x: Tensor, arrays: Arrays, bias: Tensor | None, *, by_columns: bool) -> Tensor:
+    """Return ``[n, out]``, or the transposed view of ``[out, n]``, for ``x`` ``[in, n]``."""
     library, n = _library(), x.shape[1]
+    starts, columns, values = arrays
     values, bias = values.contiguous(), None if bias is None else bias.contiguous()
-    out = torch.empty((n, starts.numel() - 1), dtype=torch.float32, device="cpu")
+    shape = (starts.numel() - 1, n) if by_columns else (n, starts.numel() - 1)
+    out = torch.empty(shape, dtype=torch.float32, device="cpu")
     library.linear(
         rows_of(library, (starts, columns, values), bias, relu=False),
         x.shape[0],
         x.data_ptr(),
         n,
         out.data_ptr(),
-        by_columns=_COLUMNS_TO_ROWS,
+        by_columns=LAYOUTS[True, by_columns],
         threads=torch.get_num_threads(),
     )
-    return out
+    return out.t() if by_columns else out
 
 
 def _value_gradient(grad: Tensor, x: Tensor, pattern: Pattern) -> Tensor:

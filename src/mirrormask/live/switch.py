@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import nn
@@ -11,7 +12,8 @@ from torch import nn
 from mirrormask.deploy.example_inputs import Inputs
 from mirrormask.errors import ArgumentError, LifecycleError
 from mirrormask.live.compaction import bytes_of, compact, expand
-from mirrormask.live.linear import give_back, take_over
+from mirrormask.live.linear import LiveLinear, give_back, take_over
+from mirrormask.live.links import linked_layers
 from mirrormask.live.pattern import Pattern
 from mirrormask.live.report import LiveLayer, LiveReport
 from mirrormask.live.trial import LayerTrial, batch_rows, try_layer, why_not
@@ -26,12 +28,19 @@ class LiveWeights:
     def __init__(self, optimizer: SparseOptimizer) -> None:
         self._optimizer = optimizer
         self._layers: dict[nn.Linear, tuple[LatentWeight, Pattern]] = {}
+        self._by_columns: frozenset[nn.Linear] = frozenset()
         self._is_whole = False
 
     def take(self, layer: nn.Linear, weight: LatentWeight, pattern: Pattern) -> None:
         """Let a layer go live."""
         self._layers[layer] = weight, pattern
         self._shrink(layer)
+
+    def link(self) -> None:
+        """Let layers that feed each other alone hand on their products as they come."""
+        self._by_columns = linked_layers(self._optimizer.model, self._layers.keys())
+        for layer in self._by_columns:
+            cast(LiveLinear, layer).output_layout = "columns"
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -61,7 +70,7 @@ class LiveWeights:
 
     def _shrink(self, layer: nn.Linear) -> None:
         weight, pattern = self._layers[layer]
-        take_over(layer, pattern)
+        take_over(layer, pattern, "columns" if layer in self._by_columns else "rows")
         compact(weight, self._optimizer.base, pattern)
 
     def _grow(self, layer: nn.Linear) -> None:
@@ -144,6 +153,7 @@ def go_live(optimizer: SparseOptimizer, example_inputs: Inputs | None = None) ->
                 + (pattern.bytes if goes and pattern is not None else 0),
             )
         )
+    live.link()
     report = LiveReport(layers=tuple(found))
     optimizer.compacted = live if report.live else None
     return report

@@ -29,6 +29,7 @@ UNTUNED = (
     ("ResNet-20, CIFAR-10", "unseen/resnet20", "untuned/resnet20", "resnet20"),
 )
 BUDGETS = (5, 8, 12, 20)
+BEARING = ("default", "bounded", "gmp")
 FORMER = "pilot-factors"
 HEADINGS = ["", *map(percent, LEVELS)]
 RIVAL_NOTE = "best rival that is not PILoT"
@@ -152,21 +153,28 @@ def parts(problem: str) -> str:
 
 
 def robustness() -> str:
-    """Return the table of changed settings, gradual magnitude pruning in brackets."""
-    found = {
-        (run["problem"], run["change"], run["part"]): 100 * run["accuracy"]
-        for run in read("robustness")
-    }
-    problems = list(dict.fromkeys(problem for problem, _, _ in found))
-    rows = []
-    for change in dict.fromkeys(change for _, change, _ in found):
-        cells = [
-            f"{found[problem, change, 'default']:.1f} "
-            f"({found[problem, change, 'gradual magnitude pruning']:.1f})"
-            for problem in problems
+    """Return the table of changed settings: default / with bounded pressure / GMP."""
+    found: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for run in read("robustness"):
+        where = run["change"], run["problem"], str(run["sparsity"]), run["part"]
+        found[where].append(100 * run["accuracy"])
+    rows = [
+        [
+            change,
+            *(
+                " / ".join(
+                    f"{mean(found[change, problem, str(level), part]):.1f}" for part in BEARING
+                )
+                for problem in ("mnist1d-cnn", "fashion-mlp")
+                for level in (0.95, 0.99)
+            ),
         ]
-        rows.append([change, *cells])
-    return table(["", "1-D CNN, MNIST-1D", "MLP, Fashion-MNIST (10k)"], rows)
+        for change in dict.fromkeys(where[0] for where in found)
+    ]
+    headings = [
+        f"{label}, {level}" for label in ("MNIST-1D", "Fashion-MNIST") for level in ("95 %", "99 %")
+    ]
+    return table(["default / bounded / gmp", *headings], rows)
 
 
 PARTS: dict[str, Callable[[], str]] = {

@@ -81,7 +81,7 @@ def test_nothing_asked_nothing_pressed() -> None:
 
 def test_pressure_ends_in_time() -> None:
     pressure = SeekTarget(until=0.5)
-    state = {"pace": 1.0, "first_pace": 1.0, "first_distance": 1.0}
+    state = pressure.start(1.0) | {"pace": 1.0, "first_pace": 1.0, "first_distance": 1.0}
     on = [pressure.alpha(state, Clock(step=s, steps=10, rate=0.5)) > 0 for s in range(10)]
     assert on == [True] * 5 + [False] * 5
     assert pressure.alpha(state, Clock(step=0, steps=10, rate=0.0)) == 0.0
@@ -101,6 +101,26 @@ def test_pace_is_bounded_whatever_is_measured(
         state = pressure.react(state, [distance], Clock(step=step, steps=100, rate=0.1))
         assert 0 <= state["pace"] <= slack * state["first_pace"]
         assert math.isfinite(pressure.alpha(state, Clock(step=step, steps=100, rate=0.1)))
+
+
+@given(
+    distance=st.floats(0, 1e3),
+    pull=st.floats(0, 1e3) | st.just(math.inf) | st.just(math.nan),
+    bound=st.floats(0.01, 10),
+)
+def test_strength_stays_within_the_bound_on_the_last_pull_that_was_measured(
+    distance: float, pull: float, bound: float
+) -> None:
+    pressure = SeekTarget(bound=bound)
+    clock = Clock(step=1, steps=100, rate=0.1)
+    state = pressure.react(pressure.start(1.0), [distance, 0.5], clock)
+    free = SeekTarget().react(SeekTarget().start(1.0), [distance], clock)
+    assert pressure.alpha(state, clock) == pytest.approx(
+        min(SeekTarget().alpha(free, clock), bound * 0.5 / 2)
+    )
+    known = pull if math.isfinite(pull) else 0.5
+    state = pressure.react(state, [distance, pull], clock)
+    assert pressure.alpha(state, clock) <= bound * known / 2 * (1 + 1e-12)
 
 
 @given(
@@ -136,6 +156,8 @@ def test_measurements_are_spread_over_the_pressed_part(intervals: int) -> None:
         ({"until": 1.5}, "until=1.5"),
         ({"intervals": 0}, "intervals=0"),
         ({"tail": 1.0}, "tail=1.0"),
+        ({"bound": 0.0}, "bound=0.0"),
+        ({"bound": math.inf}, "bound=inf"),
         ({"application": "magic"}, "application='magic'"),
     ],
 )

@@ -88,6 +88,12 @@ class BaseStep:
             for weight in self._held(group):
                 weight.land(landing, 2.0 * spent if application == "proximal" else 0.0, done)
 
+    def rates(self) -> Iterator[tuple[LatentWeight, float]]:
+        """Yield each weight with the budget that a unit of ``alpha`` spends on it in a step."""
+        for group in self.base.param_groups:
+            for weight in self._held(group):
+                yield weight, self.budget(group, 1.0)
+
     def first_group(self) -> Group:
         """Return the first group that holds a latent weight: whose rate the pressure goes by."""
         return next(group for group in self.base.param_groups if self._held(group))

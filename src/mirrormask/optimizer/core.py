@@ -18,7 +18,7 @@ from mirrormask.optimizer.cut import is_exact, mask_of
 from mirrormask.optimizer.engines import refuse_met_in_backward, reshard
 from mirrormask.optimizer.feedback import Feedback, measure
 from mirrormask.optimizer.latent_weight import LatentWeight
-from mirrormask.optimizer.measures import measure_scales, total_size
+from mirrormask.optimizer.measures import measure_scales, total_size, typical_pull
 from mirrormask.optimizer.places import Places
 from mirrormask.optimizer.randomness import generator_for
 from mirrormask.optimizer.recipe import Recipe
@@ -157,13 +157,18 @@ class SparseOptimizer(Optimizer):
         application = self.recipe.pressure.application
         for weight in self.weights.values():
             weight.adopt_edits()
-        measure(self)
+        measured = measure(self)
         wanted = self.recipe.masking.needs_gradients(self.steps_done + 1, self.steps)
         senses = self.recipe.masking.senses(self.steps_done + 1, self.steps)
         penalty = 2.0 * alpha if application == "subgradient" else 0.0
         for weight in self.weights.values():
             weight.pull_back(penalty, keep_gradient=wanted, sense=senses)
         self._base_step.run(alpha if application == "decay" else 0.0)
+        if measured is not None:
+            if self.recipe.pressure.asks_for_pull:
+                pull = typical_pull(self._base_step.rates()).to(measured)
+                measured = torch.cat([measured, pull.unsqueeze(0)])
+            self.feedback.send(measured)
         first, length = self.phase()
         self._base_step.land(application, alpha, done=(self.steps_done + 1 - first) / length)
         self.budget += self._base_step.budget(self._base_step.first_group(), alpha)

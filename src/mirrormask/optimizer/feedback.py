@@ -65,12 +65,12 @@ class Feedback:
         self.restore(state["measured"])
 
 
-def measure(optimizer: SparseOptimizer) -> None:
-    """Let the pressure react to the last measurement, and take the next one if it is time."""
+def measure(optimizer: SparseOptimizer) -> Tensor | None:
+    """Let the pressure react to the last measurement, and return the next one if it is time."""
     pressure = optimizer.recipe.pressure
     clock = optimizer.clock()
     if not pressure.measures_at(clock):
-        return
+        return None
     measured = optimizer.feedback.receive()
     if measured is not None:
         optimizer.pressure_state = pressure.react(optimizer.pressure_state, measured, clock)
@@ -82,4 +82,4 @@ def measure(optimizer: SparseOptimizer) -> None:
         proximal = pressure.application == "proximal"
         far = geometry.distance(latents) if proximal else geometry.compose(latents).abs()
         distances.append(weight.wrap_sample(far, stride))
-    optimizer.feedback.send(pressure.measure(distances, optimizer.sparsity))
+    return pressure.measure(distances, optimizer.sparsity)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mirrormask.optimizer.feedback import SAMPLE, sampling_stride
-from mirrormask.ranks import is_sharded, local_part, sum_in_shards
+from mirrormask.ranks import count_true, is_sharded, local_part, sum_in_shards
 
 if TYPE_CHECKING:
     from mirrormask.optimizer.core import SparseOptimizer
+    from mirrormask.optimizer.latent_weight import LatentWeight
 
 
 @torch.no_grad()
@@ -29,6 +30,31 @@ def total_size(tensors: Sequence[Tensor]) -> Tensor:
         return local_part(tensor).abs().sum(dtype=exact)
 
     return sum_in_shards(tensors, size).sum()
+
+
+@torch.no_grad()
+def typical_pull(rates: Iterable[tuple[LatentWeight, float]]) -> Tensor:
+    """Return the root mean square step of live weights for a unit of rate, 0-d, on the device.
+
+    It is asked for between the base optimizer's step and its landing, of geometries that move
+    increments. As momentum multiplies the rate, it is as large as a constant gradient that would
+    move weights so. Weights without a gradient, or of groups whose rate is 0, do not count.
+
+    Args:
+        rates: Each weight and the budget that a unit of ``alpha`` spends on it in this step.
+    """
+    moved, live = [], []
+    for weight, rate in rates:
+        if weight.parameter.grad is None or rate <= 0:
+            continue
+        alive = weight.latents["x"] != 0
+        (step,) = weight.slots.values()
+        moved.append(weight.wrap(torch.where(alive, step, 0.0) / rate))
+        live.append(weight.wrap(alive))
+    if not moved:
+        return torch.zeros(())
+    squares = sum_in_shards(moved, lambda step: local_part(step).square().sum()).sum()
+    return (squares / count_true(live).sum().clamp(min=1)).sqrt()
 
 
 @torch.no_grad()

@@ -45,6 +45,11 @@ class Recipe:
                 f"{type(self.geometry).__name__} has no proximal step for "
                 f"{type(self.pressure).__name__}: use application='decay' or 'subgradient'."
             )
+        if self.pressure.asks_for_pull and not self.geometry.moves_increments:
+            raise ArgumentError(
+                f"{type(self.geometry).__name__} does not tell how far the optimizer moves its "
+                f"weights: leave the bound of {type(self.pressure).__name__} out, or use a mirror."
+            )
         for fraction in self.rebalance:
             if not 0 < fraction <= 1:
                 raise ArgumentError(

@@ -81,6 +81,11 @@ class Pressure(ABC):
     def alpha(self, state: PressureState, clock: Clock) -> float:
         """Return the strength for a step."""
 
+    @property
+    def asks_for_pull(self) -> bool:
+        """Whether measurements end with the pull of the loss, see :meth:`react`."""
+        return False
+
     def measures_at(self, clock: Clock) -> bool:
         """Return whether :meth:`measure` is wanted in a step."""
         return False
@@ -96,7 +101,15 @@ class Pressure(ABC):
         raise LookupError(f"{type(self).__name__} measures nothing.")
 
     def react(self, state: PressureState, measured: Sequence[float], clock: Clock) -> PressureState:
-        """Return the state after a measurement of an earlier step has arrived on the host."""
+        """Return the state after a measurement of an earlier step has arrived on the host.
+
+        Args:
+            state: Before it.
+            measured: What :meth:`measure` returned; with :attr:`asks_for_pull` also, last, the root
+                mean square of the step that the optimizer took with live weights, in units of
+                ``Clock.rate``: as large as a gradient that does it in the long run.
+            clock: Of the step at hand.
+        """
         return state
 
     def observe(self, state: PressureState, signal: TrainingSignal, steps: int) -> PressureState:

@@ -33,6 +33,11 @@ class SeekTarget(Pressure):
     and the strength rises, by ``slack`` at the most. A measurement is used one interval later, so
     that no step waits for the device.
 
+    A run may be too short, or its learning rate too small, for weights to arrive anywhere: such a
+    strength then takes from all weights alike what the loss had no time to give. ``bound`` keeps it
+    in proportion to what the optimizer moves weights by, and what is still far from zero then is
+    cut from there.
+
     As ``"decay"``, under which no weight arrives at zero, the same holds for the logarithm: the
     largest weight to be cut is to fall to ``tail`` of what it was at the start.
 
@@ -41,6 +46,9 @@ class SeekTarget(Pressure):
         slack: Bound on the rise of the strength over its first value, at least 1.
         until: Fraction of the run after which the pressure is off, in (0, 1].
         intervals: Number of measurements up to ``until``.
+        bound: Largest strength, as an L1 penalty, in parts of the typical pull of the loss: the
+            root mean square of the optimizer's steps with live weights, in units of its rate. None
+            for no bound; needs a geometry that moves increments, as the mirrors do.
         tail: For decay, the part of its first size that a weight to be cut falls to, in (0, 1).
 
     Raises:
@@ -52,6 +60,7 @@ class SeekTarget(Pressure):
     slack: float = 3.0
     until: float = 0.6
     intervals: int = 100
+    bound: float | None = None
     tail: float = 0.2
 
     def __post_init__(self) -> None:
@@ -66,15 +75,25 @@ class SeekTarget(Pressure):
         if not (math.isfinite(self.push) and self.push > 0):
             raise ArgumentError(f"push={self.push} moves nothing: use a positive number.")
 
+        if self.bound is not None and not (math.isfinite(self.bound) and self.bound > 0):
+            raise ArgumentError(
+                f"bound={self.bound} is no bound: use a positive number, or None for none."
+            )
+
+    @property
+    def asks_for_pull(self) -> bool:
+        """Whether there is a bound."""
+        return self.bound is not None
+
     def start(self, l1: float) -> PressureState:
         """Return no pace: the first comes with the first measurement."""
-        return {"pace": 0.0, "first_pace": 0.0, "first_distance": 0.0}
+        return {"pace": 0.0, "first_pace": 0.0, "first_distance": 0.0, "largest": math.inf}
 
     def alpha(self, state: PressureState, clock: Clock) -> float:
         """Return the strength that keeps the pace, or 0 once ``until`` has passed."""
         if not clock.before(self.until) or clock.rate <= 0:
             return 0.0
-        return state["pace"] / clock.rate
+        return min(state["pace"] / clock.rate, state["largest"])
 
     def measures_at(self, clock: Clock) -> bool:
         """Return True at ``intervals`` evenly spaced steps before ``until``."""
@@ -90,7 +109,10 @@ class SeekTarget(Pressure):
 
     def react(self, state: PressureState, measured: Sequence[float], clock: Clock) -> PressureState:
         """Return the state with the pace that the last measurement asks for."""
-        distance = measured[0]
+        distance, *pull = measured
+        largest = state["largest"]
+        if self.bound is not None and math.isfinite(pull[0]):
+            largest = self.bound * pull[0] / 2.0
         if not math.isfinite(distance):
             return state
         first = state["first_distance"] or distance
@@ -107,4 +129,5 @@ class SeekTarget(Pressure):
             "pace": min(pace, self.slack * first_pace),
             "first_pace": first_pace,
             "first_distance": first,
+            "largest": largest,
         }

@@ -29,7 +29,7 @@ UNTUNED = (
     ("ResNet-20, CIFAR-10", "unseen/resnet20", "untuned/resnet20", "resnet20"),
 )
 BUDGETS = (5, 8, 12, 20)
-BEARING = ("default", "bounded", "gmp")
+BEARING = ("default", "no bound", "gmp")
 FORMER = "pilot-factors"
 HEADINGS = ["", *map(percent, LEVELS)]
 RIVAL_NOTE = "best rival that is not PILoT"
@@ -153,7 +153,7 @@ def parts(problem: str) -> str:
 
 
 def robustness() -> str:
-    """Return the table of changed settings: default / with bounded pressure / GMP."""
+    """Return the table of changed settings: default / pressure without a bound / GMP."""
     found: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for run in read("robustness"):
         where = run["change"], run["problem"], str(run["sparsity"]), run["part"]
@@ -174,7 +174,7 @@ def robustness() -> str:
     headings = [
         f"{label}, {level}" for label in ("MNIST-1D", "Fashion-MNIST") for level in ("95 %", "99 %")
     ]
-    return table(["default / bounded / gmp", *headings], rows)
+    return table(["default / no bound / gmp", *headings], rows)
 
 
 PARTS: dict[str, Callable[[], str]] = {

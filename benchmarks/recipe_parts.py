@@ -175,7 +175,8 @@ def robustness() -> None:
             "AdamW, rate / 3": replace(adam, lr=adam.lr / 3),
         }
         recipes = {"default": DEFAULT, "no bound": UNBOUNDED, "gmp": method("gmp").recipe}
-        for seed in SEEDS:
+        # Results on the signals vary more, and cost less.
+        for seed in SEEDS if problem == "mnist1d-cnn" else SEEDS[:1]:
             for change, setting in settings.items():
                 for sparsity in (0.95, 0.99):
                     for part, recipe in recipes.items():

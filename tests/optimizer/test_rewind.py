@@ -201,7 +201,7 @@ def test_the_search_for_the_target_starts_again_in_each_phase() -> None:
     )
     optimizer = wrap(model, recipe)
     for begin in (0, 8, 16):
-        assert optimizer.pressure_state == {"pace": 0.0, "first_pace": 0.0, "first_distance": 0.0}
+        assert optimizer.pressure_state == recipe.pressure.start(1.0)
         assert optimizer.feedback.receive() is None
         assert optimizer.alpha == 0
         train(model, optimizer, range(begin, begin + 3))

@@ -23,7 +23,7 @@ def by_saliency(geometry: Geometry, push: float) -> Recipe:
     """Return the default form: as :func:`seeking`, but cut by what a weight means to the loss."""
     return Recipe(
         geometry=geometry,
-        pressure=SeekTarget(until=0.6, push=push, slack=10.0, bound=0.5),
+        pressure=SeekTarget(until=0.6, push=push, slack=10.0, bound=1.0),
         masking=GradualCubic(begin=0.1, end=0.6, score="saliency", floor=0.1),
     )
 

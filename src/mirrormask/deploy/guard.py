@@ -11,9 +11,11 @@ from torch import nn
 
 from mirrormask.deploy.model_graph import storage_bytes
 from mirrormask.deploy.outputs import output_error
-from mirrormask.deploy.runner.forward import program_of
+from mirrormask.deploy.runner.attached import planned_of
+from mirrormask.deploy.runner.forward import ProgramForward
 from mirrormask.deploy.runner.reasons import UnsupportedError
-from mirrormask.deploy.runner.trial import with_program
+from mirrormask.deploy.runner.split_forward import SplitForward
+from mirrormask.deploy.runner.trial import with_program, with_regions
 from mirrormask.deploy.speed import LayerSpeed, Plan, SpeedReport
 from mirrormask.deploy.timing import Timings, interleave, machine
 
@@ -73,7 +75,7 @@ def keep_fastest(
         else:
             job.notes.append(f"sparse layers were undone: outputs would differ by {error:.1e}")
     if plain is not None:
-        found = _as_program(job, plain, contenders.get("sparse", job.rewritten), part, tolerance)
+        found = _planned(job, plain, contenders.get("sparse", job.rewritten), part, tolerance)
         if found is not None:
             contenders["program"] = found
     best, timings = _fastest(job, contenders, rounds)
@@ -83,23 +85,24 @@ def keep_fastest(
     return chosen
 
 
-def _as_program(
+def _planned(
     job: CompileJob, plain: nn.Module, compiled: nn.Module, part: int | None, tolerance: float
 ) -> nn.Module | None:
-    """Return the net as one program, or None with a note that says why not."""
+    """Return the net as one program, or in regions, or None; notes say why not as one."""
     if job.keywords:
         job.notes.append("not run as one program: keyword inputs")
         return None
-    try:
-        found = with_program(plain, compiled, job.inputs, job.expected, part=part)
-    except UnsupportedError as reason:
-        job.notes.append(f"not run as one program: {reason}")
-        return None
-    error = job.error(found)
-    if error > tolerance:
-        job.notes.append(f"not run as one program: outputs would differ by {error:.1e}")
-        return None
-    return found
+    for name, attempt in (("as one program", with_program), ("in regions", with_regions)):
+        try:
+            found = attempt(plain, compiled, job.inputs, job.expected, part=part)
+        except UnsupportedError as reason:
+            job.notes.append(f"not run {name}: {reason}")
+            continue
+        error = job.error(found)
+        if error <= tolerance:
+            return found
+        job.notes.append(f"not run {name}: outputs would differ by {error:.1e}")
+    return None
 
 
 def _fastest(
@@ -128,40 +131,49 @@ def _report(
     gain = timings.speedup(best, over="dense")
     used = [layer for layer in layers if best != "rewritten" and layer.choice != "dense"]
     used = used if best != "dense" else []
-    program = program_of(chosen)
+    planned = planned_of(chosen)
     if best == "dense":
         tried = [name for name in timings.milliseconds if name != "dense"]
         ratios = [f"{timings.speedup(name, over='dense').median:.2f}x" for name in tried]
         why = f"the best alternative ran at {', '.join(ratios)}" if tried else "no layer gained"
         verdict = f"not faster: the dense model is kept ({why})"
-    elif program is not None:
-        steps, part = len(program.description.steps), program.description.part
-        verdict = (
-            f"{gain.median:.2f}x faster than dense eager torch, as one program of {steps} steps, "
-            f"{part} {'example' if part == 1 else 'examples'} at a time"
-        )
+    elif planned is not None:
+        part = f"{planned.part} {'example' if planned.part == 1 else 'examples'} at a time"
+        verdict = f"{gain.median:.2f}x faster than dense eager torch, {_form(planned)}, {part}"
     else:
         verdict = f"{gain.median:.2f}x faster than dense eager torch, {len(used)} sparse layers"
+    notes = list(job.notes)
+    if isinstance(planned, SplitForward):
+        notes.append(f"left to torch: {', '.join(planned.split.left)}")
     tensors = [*job.inputs, *job.keywords.values()]
     return SpeedReport(
         layers=tuple(layers),
         faster=best != "dense",
         verdict=verdict,
-        notes=tuple(job.notes),
+        notes=tuple(notes),
         dense_ms=timings.median("dense"),
         compiled_ms=timings.median(best),
         speedup=gain.median,
         speedup_low=gain.low,
         speedup_high=gain.high,
         dense_bytes=storage_bytes(job.dense),
-        compiled_bytes=storage_bytes(chosen) + (program.program.nbytes if program else 0),
+        compiled_bytes=storage_bytes(chosen) + (planned.nbytes if planned else 0),
         max_error=job.error(chosen),
         plan=Plan(
             choices={layer.name: layer.choice for layer in used},
             rewrite=best != "dense" and job.rewritten is not job.dense,
-            part=program.description.part if program else 0,
+            part=planned.part if planned else 0,
         ),
         threads=torch.get_num_threads(),
         shapes=tuple(str(list(x.shape)) for x in tensors if isinstance(x, torch.Tensor)),
         machine=machine(),
+    )
+
+
+def _form(planned: ProgramForward | SplitForward) -> str:
+    if isinstance(planned, ProgramForward):
+        return f"as one program of {planned.steps} steps"
+    count = len(planned.split.regions)
+    return (
+        f"in {count} region{'' if count == 1 else 's'} of {planned.steps} steps with torch between"
     )

@@ -44,6 +44,13 @@ class _Writer:
     def add(self, operation: Operation) -> None:
         """Append the steps of one operation."""
         before = len(self.steps)
+        try:
+            self._add(operation)
+        except UnsupportedError as reason:
+            raise UnsupportedError(str(reason), operator=operation.label) from None
+        self.labels += [operation.label] * (len(self.steps) - before)
+
+    def _add(self, operation: Operation) -> None:
         match operation:
             case ops.Move():
                 self.steps.append(move_step(operation))
@@ -61,7 +68,6 @@ class _Writer:
                 self.steps.append(self._attention(operation))
             case _:
                 raise UnsupportedError(type(operation).__name__)
-        self.labels += [operation.label] * (len(self.steps) - before)
 
     def finished(self, network: Network, arena: int) -> description.Description:
         """Return everything as arrays, with the matrices behind the masks."""

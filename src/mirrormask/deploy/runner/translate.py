@@ -17,4 +17,4 @@ def translate(program: ModelProgram, batch: int) -> Network:
     Raises:
         UnsupportedError: Something in it has no step.
     """
-    return Translator(program).run(batch)
+    return Translator(program.constants).run(program, batch)

@@ -1,4 +1,4 @@
-"""Try to run a whole model as a program: planned, compared with torch, timed in its part sizes."""
+"""Try to run a model as programs: planned, compared with torch, timed in several part sizes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from torch import nn
 
 from mirrormask.deploy.model_graph import has_hooks, share_copy
 from mirrormask.deploy.outputs import output_error
-from mirrormask.deploy.runner.forward import attach, program_of
+from mirrormask.deploy.runner.any_batch import open_model
+from mirrormask.deploy.runner.attached import attach
+from mirrormask.deploy.runner.forward import ProgramForward
 from mirrormask.deploy.runner.planning import plan
 from mirrormask.deploy.runner.reasons import UnsupportedError
+from mirrormask.deploy.runner.split_forward import SplitForward
+from mirrormask.deploy.runner.splitting import split
 from mirrormask.deploy.timing import interleave
 from mirrormask.kernels import kernels
 
@@ -29,7 +33,7 @@ def with_program(
     *,
     part: int | None = None,
 ) -> nn.Module:
-    """Return a copy of ``compiled`` that runs as a program, for any number of examples.
+    """Return a copy of ``compiled`` that runs as one program, for any number of examples.
 
     Outputs are compared on a batch of twice the size, so that a model whose examples depend on each
     other has no program.
@@ -44,19 +48,66 @@ def with_program(
     Raises:
         UnsupportedError: It cannot run as a program; the text says why.
     """
+    single = _check(plain, expected)
+
+    def planned(size: int) -> nn.Module:
+        description = plan(plain, inputs, part=size)
+        model = share_copy(compiled)
+        attach(model, ProgramForward(model, description, single=single))
+        return model
+
+    return _fastest(planned, plain, inputs, part)
+
+
+def with_regions(
+    plain: nn.Module,
+    compiled: nn.Module,
+    inputs: tuple[Any, ...],
+    expected: object,
+    *,
+    part: int | None = None,
+) -> nn.Module:
+    """Return a copy of ``compiled`` that runs as programs with torch's operators between them.
+
+    Arguments and errors are those of :func:`with_program`.
+    """
+    single = _check(plain, expected)
+    tensors = tuple(value for value in inputs if isinstance(value, torch.Tensor) and value.ndim)
+    if not tensors or len(tensors) != len(inputs) or any(not value.is_cpu for value in tensors):
+        raise UnsupportedError("inputs that are no tensors [n, ...] on the CPU")
+    if any(len(value) != len(tensors[0]) for value in tensors) or not len(tensors[0]):
+        raise UnsupportedError("inputs of different batch sizes")
+    opened = open_model(plain, _longer(tensors))
+
+    def planned(size: int) -> nn.Module:
+        model = share_copy(compiled)
+        attach(model, SplitForward(model, split(opened, tensors, size), single=single))
+        return model
+
+    return _fastest(planned, plain, inputs, part)
+
+
+def _check(plain: nn.Module, expected: object) -> bool:
+    """Return whether a model puts out a single tensor, or say why it cannot be planned."""
     if kernels() is None:
         raise UnsupportedError("a machine without compiled kernels")
     if not isinstance(expected, torch.Tensor) and type(expected) is not tuple:
         raise UnsupportedError("outputs that are neither a tensor nor a tuple of tensors")
     if any(has_hooks(module) for module in plain.modules()):
         raise UnsupportedError("modules with hooks or parametrizations")
-    single = isinstance(expected, torch.Tensor)
+    return isinstance(expected, torch.Tensor)
+
+
+def _fastest(
+    planned: Callable[[int], nn.Module],
+    plain: nn.Module,
+    inputs: tuple[Any, ...],
+    part: int | None,
+) -> nn.Module:
+    """Return the fastest part size's model among those whose outputs are right."""
     batch = len(inputs[0]) if inputs and isinstance(inputs[0], torch.Tensor) else 0
-    models = {
-        size: _attached(plain, compiled, inputs, size, single=single)
-        for size in (_parts(batch) if part is None else [part])
-    }
-    longer = tuple(torch.cat([value, 0.5 * value.flip(-1)]) for value in inputs)
+    models = {size: planned(size) for size in (_parts(batch) if part is None else [part])}
+    longer = _longer(inputs)
     wanted = _outputs(plain, longer)
     for size, model in list(models.items()):
         if output_error(_outputs(model, longer), wanted) > TOLERANCE:
@@ -71,24 +122,17 @@ def with_program(
     return models[int(min(runs, key=timings.median))]
 
 
-def steps_of(model: nn.Module) -> int:
-    """Return of how many steps a model's program consists."""
-    forward = program_of(model)
-    return 0 if forward is None else len(forward.description.steps)
+def _longer(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Return a batch of twice the size, of numbers as they may come."""
+    return tuple(
+        torch.cat([value, (0.5 * value if value.is_floating_point() else value).flip(-1)])
+        for value in inputs
+    )
 
 
 def _parts(batch: int) -> list[int]:
     """Return the part sizes worth a try: small ones keep what a layer writes in the cache."""
     return sorted({size for size in (1, 4, batch) if batch % size == 0}) if batch else [0]
-
-
-def _attached(
-    plain: nn.Module, compiled: nn.Module, inputs: tuple[Any, ...], part: int, *, single: bool
-) -> nn.Module:
-    description = plan(plain, inputs, part=part)
-    model = share_copy(compiled)
-    attach(model, description, single=single)
-    return model
 
 
 def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> object:

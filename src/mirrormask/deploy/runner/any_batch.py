@@ -1,0 +1,196 @@
+"""Read a model as a graph that holds for any number of examples, to be cut into parts.
+
+Unlike the graph of a whole program, this one keeps operators that have no step, so that torch can
+run them. It is functional: nothing in it changes a tensor, so that nodes may change their order.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+
+from mirrormask.deploy.runner.graph import ModelProgram, exporting, operator_of, program_of_export
+from mirrormask.deploy.runner.reasons import UnsupportedError
+
+_NORM = "_native_batch_norm_legit_no_training"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenModel:
+    """An exported model whose batch is a symbol.
+
+    ``batched`` names the float32 tensors whose first dimension is the batch, or a fixed multiple
+    of it, while all others are fixed: a part of the batch is then a part of their memory.
+    """
+
+    module: fx.GraphModule
+    constants: Mapping[str, torch.Tensor]
+    outputs: tuple[str, ...]
+    batched: frozenset[str]
+
+    def at_batch(self, batch: int, inputs: tuple[torch.Tensor, ...]) -> ModelProgram:
+        """Return a copy of the graph whose values are known for so many examples."""
+        module = copy.deepcopy(self.module)
+        nodes = list(module.graph.nodes)
+        given = iter(value[:batch].contiguous() for value in inputs)
+        values = [
+            self.constants[node.name] if node.name in self.constants else next(given)
+            for node in nodes
+            if node.op == "placeholder"
+        ]
+        with exporting():
+            FakeTensorProp(module, FakeTensorMode(allow_non_fake_inputs=True)).propagate(*values)
+        named = {node.name: node for node in nodes}
+        return ModelProgram(
+            nodes=tuple(node for node in nodes if node.op == "call_function"),
+            constants=self.constants,
+            inputs=tuple(
+                node
+                for node in nodes
+                if node.op == "placeholder" and node.name not in self.constants
+            ),
+            outputs=tuple(named[name] for name in self.outputs),
+        )
+
+
+def open_model(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> OpenModel:
+    """Export a model in evaluation mode for any batch; ``inputs`` hold two examples or more.
+
+    Raises:
+        UnsupportedError: It cannot be exported, or its batch may not be of any size.
+    """
+    batch = torch.export.Dim("batch", min=1)
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for value in inputs:
+        shapes[value] = {0: batch}
+    with exporting():
+        exported = torch.export.export(model, inputs, strict=False, dynamic_shapes=shapes)
+        # Without a table of decompositions this only makes the graph functional.
+        exported = exported.run_decompositions({})
+    program = program_of_export(exported, len(inputs))
+    module = exported.graph_module
+    module.meta.clear()
+    if any(node.op == "get_attr" for node in module.graph.nodes):
+        raise UnsupportedError("control flow inside the graph")
+    symbol = program.inputs[0].meta["val"].shape[0]
+    if isinstance(symbol, int):
+        raise UnsupportedError("a fixed batch size")
+    _drop_checks(module.graph)
+    _read_sizes_early(module.graph, program.inputs[0], symbol)
+    _join_norms(module.graph)
+    constants = {**program.constants, **_folded(module.graph, program.constants)}
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return OpenModel(
+        module=module,
+        constants=constants,
+        outputs=tuple(node.name for node in module.graph.output_node().args[0]),
+        batched=frozenset(
+            node.name for node in module.graph.nodes if _is_batched(node.meta.get("val"), symbol)
+        ),
+    )
+
+
+def _is_batched(value: Any, symbol: Any) -> bool:
+    if not isinstance(value, torch.Tensor) or value.dtype != torch.float32 or value.ndim < 1:
+        return False
+    if any(not isinstance(size, int) for size in value.shape[1:]):
+        return False
+    first = value.shape[0]
+    if isinstance(first, int):
+        return False
+    multiple = first.node.expr / symbol.node.expr
+    return bool(multiple.is_integer and multiple.is_positive and multiple.is_number)
+
+
+def _drop_checks(graph: fx.Graph) -> None:
+    """Remove what only checks: the outputs are compared on two batches."""
+    for node in reversed(graph.nodes):
+        if (
+            node.op == "call_function"
+            and not node.users
+            and operator_of(node).startswith("_assert")
+        ):
+            graph.erase_node(node)
+
+
+def _read_sizes_early(graph: fx.Graph, given: fx.Node, symbol: Any) -> None:
+    """Take the batch from the input: what only asks for a size must not read an activation."""
+    with graph.inserting_after(_last_placeholder(graph)):
+        size = graph.call_function(torch.ops.aten.sym_size.int, (given, 0))
+    size.meta["val"] = symbol
+    for node in list(graph.nodes):
+        if node.op != "call_function" or operator_of(node) != "sym_size" or node is size:
+            continue
+        value = node.meta["val"]
+        if not isinstance(value, int) and value.node.expr == symbol.node.expr:
+            node.replace_all_uses_with(size)
+            graph.erase_node(node)
+
+
+def _join_norms(graph: fx.Graph) -> None:
+    """Put BatchNorm back as one operator where making the graph functional took it apart."""
+    for node in list(graph.nodes):
+        if node.op != "call_function" or operator_of(node) != _NORM:
+            continue
+        x, weight, bias, mean, variance, momentum, epsilon = node.args
+        with graph.inserting_before(node):
+            whole = graph.call_function(
+                torch.ops.aten.batch_norm.default,
+                (x, weight, bias, mean, variance, False, momentum, epsilon, False),
+            )
+        whole.meta["val"] = node.meta["val"][0]
+        for user in list(node.users):
+            if user.target is not operator.getitem or user.args[1] != 0:
+                raise UnsupportedError("BatchNorm whose statistics are read")
+            user.replace_all_uses_with(whole)
+            graph.erase_node(user)
+        graph.erase_node(node)
+
+
+def _folded(graph: fx.Graph, constants: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Compute what depends on no input once, and make it constants; return these."""
+    known: dict[fx.Node, torch.Tensor] = {
+        node: constants[node.name]
+        for node in graph.nodes
+        if node.op == "placeholder" and node.name in constants
+    }
+    made: dict[str, torch.Tensor] = {}
+    last = _last_placeholder(graph)
+    for node in list(graph.nodes):
+        if not _is_fixed(node, known):
+            continue
+        arguments, keywords = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+        with torch.no_grad():
+            value = cast(Any, node.target)(*arguments, **keywords)
+        with graph.inserting_after(last):
+            constant = graph.placeholder(f"folded_{node.name}")
+        constant.meta["val"] = node.meta["val"]
+        last = constant
+        known[constant] = made[constant.name] = value
+        node.replace_all_uses_with(constant)
+        graph.erase_node(node)
+    return made
+
+
+def _last_placeholder(graph: fx.Graph) -> fx.Node:
+    placeholders: list[fx.Node] = [node for node in graph.nodes if node.op == "placeholder"]
+    return placeholders[-1]
+
+
+def _is_fixed(node: fx.Node, known: Mapping[fx.Node, torch.Tensor]) -> bool:
+    if node.op != "call_function" or not isinstance(node.meta.get("val"), torch.Tensor):
+        return False
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    if torch.Tag.nondeterministic_seeded in node.target.tags:
+        return False
+    return all(source in known for source in node.all_input_nodes)

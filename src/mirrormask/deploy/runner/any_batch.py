@@ -17,7 +17,13 @@ from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
-from mirrormask.deploy.runner.graph import ModelProgram, exporting, operator_of, program_of_export
+from mirrormask.deploy.runner.graph import (
+    ModelProgram,
+    exporting,
+    gives_floats,
+    operator_of,
+    program_of_export,
+)
 from mirrormask.deploy.runner.reasons import UnsupportedError
 
 _NORM = "_native_batch_norm_legit_no_training"
@@ -27,13 +33,16 @@ _NORM = "_native_batch_norm_legit_no_training"
 class OpenModel:
     """An exported model whose batch is a symbol.
 
-    ``batched`` names the float32 tensors whose first dimension is the batch, or a fixed multiple
-    of it, while all others are fixed: a part of the batch is then a part of their memory.
+    ``kept`` names the float32 tensors that hold as many numbers for each example: others have lost
+    the examples on their way. ``batched`` names those of them whose first dimension is the batch,
+    or a fixed multiple of it, while all others are fixed: a part of the batch is then a part of
+    their memory.
     """
 
     module: fx.GraphModule
     constants: Mapping[str, torch.Tensor]
     outputs: tuple[str, ...]
+    kept: frozenset[str]
     batched: frozenset[str]
 
     def at_batch(self, batch: int, inputs: tuple[torch.Tensor, ...]) -> ModelProgram:
@@ -89,26 +98,33 @@ def open_model(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> OpenModel:
     constants = {**program.constants, **_folded(module.graph, program.constants)}
     module.graph.eliminate_dead_code()
     module.recompile()
+    floats = [node for node in module.graph.nodes if gives_floats(node)]
     return OpenModel(
         module=module,
         constants=constants,
         outputs=tuple(node.name for node in module.graph.output_node().args[0]),
+        kept=frozenset(
+            node.name for node in floats if _is_multiple(node.meta["val"].numel(), symbol)
+        ),
         batched=frozenset(
-            node.name for node in module.graph.nodes if _is_batched(node.meta.get("val"), symbol)
+            node.name
+            for node in floats
+            if all(isinstance(size, int) for size in node.meta["val"].shape[1:])
+            and _is_multiple(_first(node.meta["val"]), symbol)
         ),
     )
 
 
-def _is_batched(value: Any, symbol: Any) -> bool:
-    if not isinstance(value, torch.Tensor) or value.dtype != torch.float32 or value.ndim < 1:
+def _first(value: torch.Tensor) -> Any:
+    return value.shape[0] if value.ndim else 1
+
+
+def _is_multiple(size: Any, symbol: Any) -> bool:
+    """Tell whether a size is so many times the batch, whatever that is."""
+    if isinstance(size, int):
         return False
-    if any(not isinstance(size, int) for size in value.shape[1:]):
-        return False
-    first = value.shape[0]
-    if isinstance(first, int):
-        return False
-    multiple = first.node.expr / symbol.node.expr
-    return bool(multiple.is_integer and multiple.is_positive and multiple.is_number)
+    multiple = size.node.expr / symbol.node.expr
+    return bool(multiple.is_number and multiple.is_integer and multiple.is_positive)
 
 
 def _drop_checks(graph: fx.Graph) -> None:

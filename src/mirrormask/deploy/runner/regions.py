@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import fx
 
+from mirrormask.deploy.runner.any_batch import OpenModel
 from mirrormask.deploy.runner.emit import emit
 from mirrormask.deploy.runner.graph import ModelProgram, operator_of
 from mirrormask.deploy.runner.reasons import UnsupportedError
@@ -53,12 +54,12 @@ class Cut:
     reasons: Mapping[fx.Node, str]
 
 
-def cut(program: ModelProgram, batched: frozenset[str], batch: int) -> Cut:
+def cut(program: ModelProgram, opened: OpenModel, batch: int) -> Cut:
     """Return a graph in regions that are as large as may be, each with a program.
 
     Args:
         program: The graph, with values known for ``batch`` examples.
-        batched: Nodes whose values may go in and out of a region.
+        opened: The same graph for any batch.
         batch: How many examples a program works on.
 
     Raises:
@@ -66,14 +67,14 @@ def cut(program: ModelProgram, batched: frozenset[str], batch: int) -> Cut:
     """
     left: dict[str, str] = {}
     while True:
-        stages = _Stages(program, batched, left)
+        stages = _Stages(program, opened, left)
         stages.fill()
         regions = stages.regions()
         worse = _light(regions, program.constants) or {
             node.name: _NOT_BATCHED
             for region in regions
             for node in region.outputs
-            if node.name not in batched
+            if node.name not in opened.batched
         }
         worse = worse or _closed(regions, program.constants, batch)
         programs: dict[Region, Description] = {}
@@ -96,10 +97,8 @@ def cut(program: ModelProgram, batched: frozenset[str], batch: int) -> Cut:
 class _Stages:
     """Nodes by stages: even ones are torch's, odd ones are regions."""
 
-    def __init__(
-        self, program: ModelProgram, batched: frozenset[str], left: Mapping[str, str]
-    ) -> None:
-        self.program, self.batched, self.left = program, batched, left
+    def __init__(self, program: ModelProgram, opened: OpenModel, left: Mapping[str, str]) -> None:
+        self.program, self.opened, self.left = program, opened, left
         self.stage: dict[fx.Node, int] = {}
         self.reasons: dict[fx.Node, str] = {}
         self._found: dict[int, Region] = {}
@@ -149,6 +148,8 @@ class _Stages:
 
     def _grow(self, stage: int, node: fx.Node) -> None:
         refuse(node)
+        if node.name not in self.opened.kept:
+            raise UnsupportedError(_NOT_BATCHED)
         region = self._found.setdefault(stage, Region())
         inside = {*region.nodes, *region.inputs}
         new = [
@@ -160,7 +161,7 @@ class _Stages:
             and isinstance(source.meta.get("val"), torch.Tensor)
         ]
         for source in new:
-            if source.name not in self.batched:
+            if source.name not in self.opened.batched:
                 raise UnsupportedError(_NOT_BATCHED)
         grown = Region(nodes=[*region.nodes, node], inputs=[*region.inputs, *new])
         if stage not in self._translators:

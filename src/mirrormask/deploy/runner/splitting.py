@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
+from torch._ops import OpOverload
 
 from mirrormask.deploy.runner.any_batch import OpenModel
 from mirrormask.deploy.runner.graph import ModelProgram, operator_of
@@ -41,7 +42,7 @@ def split(opened: OpenModel, inputs: tuple[torch.Tensor, ...], part: int) -> Spl
         UnsupportedError: No part of it gains from a program.
     """
     program = opened.at_batch(part, inputs)
-    found = cut(program, opened.batched, part)
+    found = cut(program, opened, part)
     return Split(
         graph=_joined(program, found),
         part=part,
@@ -103,8 +104,9 @@ def _in_words(reasons: Mapping[fx.Node, str]) -> tuple[str, ...]:
     counts = Counter(
         (operator_of(node), reason)
         for node, reason in reasons.items()
-        # Sizes are no tensors and cost nothing.
-        if isinstance(node.meta["val"], torch.Tensor)
+        # Sizes, and taking apart what an operator returns, are no work.
+        if isinstance(node.target, OpOverload)
+        and isinstance(node.meta["val"], torch.Tensor | tuple)
     )
     return tuple(
         f"{count} x {name}" + ("" if reason == f"the operator {name}" else f" ({reason})")

@@ -139,6 +139,23 @@ ACTIVATIONS = {
     "gelu": F.gelu,
     "gelu tanh": lambda x: F.gelu(x, approximate="tanh"),
     "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+    "hardswish": F.hardswish,
+    "tanh": torch.tanh,
+    "relu6": F.relu6,
+    "hardtanh": lambda x: F.hardtanh(x, -0.5, 2.0),
+    "clamp away from zero": lambda x: x.clamp(0.5, 3.0),
+    "clamp from below": lambda x: x.clamp(min=-1.0),
+    "clamp from above": lambda x: x.clamp_max(1.5),
+    "leaky relu": lambda x: F.leaky_relu(x, 0.2),
+    "elu": lambda x: F.elu(x, 1.3),
+    "plus": lambda x: x + 1.5,
+    "minus": lambda x: x - 1.5,
+    "from": lambda x: 2.0 - x,
+    "times": lambda x: 0.3 * x,
+    "over": lambda x: x / 3,
+    "negative": lambda x: -x,
 }
 
 
@@ -159,6 +176,86 @@ def test_activations_carry_nan_and_infinity(name):
     finite = torch.isfinite(x) | (x > 0)
     assert torch.allclose(found[finite], expected[finite], atol=1e-6)
     assert torch.isnan(found[0, 0])
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_becomes_of_zeros_stays_out_of_the_padding(agree, thin, name, batch):
+    """Between two padded convolutions there are gaps, which the second one reads as zeros."""
+    net = Wrapped(
+        lambda held, x: held["b"](ACTIVATIONS[name](held["a"](x))),
+        a=nn.Conv2d(2, 3, 3, padding=1),
+        b=nn.Conv2d(3, 2, 3, padding=1),
+    )
+    agree(thin(net, 0.3), torch.randn(batch, 2, 6, 5) * 3)
+
+
+@CASES
+@given(
+    channels=st.integers(1, 9),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    batch=st.integers(1, 3),
+    first=st.booleans(),
+    padded=st.booleans(),
+)
+def test_gates(agree, thin, channels, size, batch, first, padded):
+    def forward(held, x):
+        y = held["a"](x)
+        gate = torch.sigmoid(held["b"](y.mean((2, 3), keepdim=True)))
+        return held["c"](gate * y if first else y * gate)
+
+    pad = int(padded)
+    net = Wrapped(
+        forward,
+        a=nn.Conv2d(2, channels, 3, padding=1),
+        b=nn.Conv2d(channels, channels, 1),
+        c=nn.Conv2d(channels, 3, 1 + 2 * pad, padding=pad),
+    )
+    agree(thin(net, 0.3), torch.randn(batch, 2, *size))
+
+
+def test_gates_of_signals_and_of_features(agree, thin):
+    def forward(held, x):
+        y = held["a"](x)
+        return y * held["b"](y.mean(2, keepdim=True))
+
+    signal = Wrapped(forward, a=nn.Conv1d(4, 5, 3), b=nn.Conv1d(5, 5, 1))
+    agree(thin(signal), torch.randn(3, 4, 9))
+    tokens = Wrapped(lambda held, x, y: held["a"](x) * held["b"](y)[:, None], **_pair(7))
+    agree(thin(tokens), torch.randn(3, 5, 7), torch.randn(3, 7))
+
+
+def _pair(width):
+    return {name: nn.Linear(width, width) for name in "ab"}
+
+
+@pytest.mark.parametrize("shape", [(3, 6), (1, 6), (3, 6, 7), (2, 6, 5, 4)])
+@pytest.mark.parametrize("last", [False, True])
+def test_fixed_numbers_for_each_channel(agree, thin, shape, last):
+    """Of images and signals the second dimension, of features and tokens the last."""
+    if last and len(shape) == 4:
+        return
+    last = last or len(shape) == 2
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            count = shape[-1] if last else shape[1]
+            sizes = (count,) if last else (count, *[1] * (len(shape) - 2))
+            kinds = {2: nn.Linear, 3: nn.Conv1d, 4: nn.Conv2d}
+            self.layer = nn.Linear(count, count) if last else kinds[len(shape)](count, count, 1)
+            self.gain, self.shift = nn.Parameter(torch.rand(sizes)), nn.Parameter(torch.rand(sizes))
+
+        def forward(self, x):
+            return self.layer(self.shift + self.layer(x - self.shift) * self.gain)
+
+    description = agree(thin(Scaled()), torch.randn(shape))
+    # The product and the sum behind a layer are part of it.
+    assert [label for label in description.labels if label not in ("copy", "copy out")] == [
+        "sub",
+        "linear" if last else f"conv{len(shape) - 2}d",
+        "linear_1" if last else f"conv{len(shape) - 2}d_1",
+    ]
 
 
 @CASES
@@ -237,9 +334,12 @@ def test_views_cost_no_step(agree, thin):
     ("function", "reason"),
     [
         (lambda held, x: torch.sin(x), "operator sin"),
-        (lambda held, x: x + 1.0, "with numbers"),
+        (lambda held, x: held["a"](x) / x, "by a tensor"),
+        (lambda held, x: x.clamp(min=held["a"](x)), "between tensors"),
+        (lambda held, x: torch.erf(torch.sin(x)), "operators sin, erf"),
         (lambda held, x: held["a"](x).sum(), "operator sum"),
         (lambda held, x: x + held["a"](x)[:, :1], "operator"),
+        (lambda held, x: x + held["a"](x).mean(1, keepdim=True), "a mean over other"),
         (lambda held, x: held["a"](x).t(), "first dimension"),
         (lambda held, x: held["a"](x) @ held["a"].weight, "operator matmul"),
     ],

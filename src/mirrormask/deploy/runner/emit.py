@@ -61,7 +61,9 @@ class _Writer:
             case ops.Pooling():
                 self.steps.append(_pool(operation))
             case ops.Pointwise():
-                self.steps.append(_pointwise(operation))
+                self.steps.append(self._pointwise(operation))
+            case ops.Gate():
+                self.steps.append(_gate(operation))
             case ops.Norm():
                 self.steps.append(self._norm(operation))
             case ops.Attention():
@@ -111,6 +113,26 @@ class _Writer:
             add_step=0 if add is None else add.storage.steps[CHANNELS],
             front=out.front,
             mask=self.weights.mask(out),
+        )
+
+    def _pointwise(self, operation: ops.Pointwise) -> steps.Step:
+        a, b, out = operation.a.storage, operation.b, operation.out
+        assert isinstance(a, Storage)
+        given = operation.parameters
+        parameters = None if given is None else np.array(given, dtype=np.float32)
+        return steps.Pointwise(
+            a=a.place,
+            b=Place() if b is None else b.storage.place,
+            out=out.place,
+            what=operation.what,
+            planes=out.sizes[CHANNELS],
+            count=min(out.plane, a.plane) if out.plane > 1 else 1,
+            a_step=a.plane,
+            b_step=0 if b is None else b.storage.steps[CHANNELS],
+            out_step=out.plane,
+            front=out.front,
+            parameters=self.weights.numbers(parameters),
+            mask=self.weights.mask(out) if operation.moves_zero else -1,
         )
 
     def _norm(self, operation: ops.Norm) -> steps.Step:
@@ -206,18 +228,21 @@ def _pool(operation: ops.Pooling) -> steps.Step:
     )
 
 
-def _pointwise(operation: ops.Pointwise) -> steps.Step:
-    a, b, out = operation.a.storage, operation.b, operation.out
-    assert isinstance(a, Storage)
-    return steps.Pointwise(
-        a=a.place,
-        b=Place() if b is None else b.storage.place,
+def _gate(operation: ops.Gate) -> steps.Step:
+    source, factors, out = operation.source.storage, operation.factors.storage, operation.out
+    assert isinstance(source, Storage) and isinstance(factors, Storage)
+    _, _, rows, columns = out.sizes
+    return steps.Gate(
+        source=source.place,
+        gate=factors.place,
         out=out.place,
-        what=operation.what,
         planes=out.sizes[CHANNELS],
-        count=min(out.plane, a.plane) if out.plane > 1 else 1,
-        a_step=a.plane,
-        b_step=0 if b is None else b.storage.steps[CHANNELS],
+        images=out.sizes[IMAGES],
+        image=out.steps[IMAGES],
+        used=(rows - 1) * out.steps[ROWS] + columns,
+        source_step=source.plane,
+        gate_step=factors.steps[CHANNELS],
+        gate_image=factors.steps[IMAGES],
         out_step=out.plane,
         front=out.front,
     )

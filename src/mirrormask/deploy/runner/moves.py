@@ -58,14 +58,18 @@ class Mover:
 
     def like(self, view: View, other: View) -> View:
         """Return a tensor in the layout of another one of its shape."""
-        if view.dims == other.dims and isinstance(view.storage, Storage):
-            assert isinstance(other.storage, Storage)
-            if view.storage.sizes == other.storage.sizes and not _is_split(view.storage):
-                return view
         assert isinstance(other.storage, Storage)
-        if any(len(dim) > 1 or (dim and dim[0].step != 1) for dim in other.dims):
+        return self.in_layout(view, other.storage.sizes, other.dims)
+
+    def in_layout(self, view: View, sizes: tuple[int, int, int, int], dims: Dimensions) -> View:
+        """Return a tensor in a buffer of given sizes, in which its dimensions lie as given."""
+        storage = view.storage
+        there = isinstance(storage, Storage) and storage.sizes == sizes and not _is_split(storage)
+        if there and view.dims == dims:
+            return view
+        if any(len(dim) > 1 or (dim and dim[0].step != 1) for dim in dims):
             raise UnsupportedError("two tensors in different layouts")
-        return self._move(view, other.storage.sizes, other.dims)
+        return self._move(view, sizes, dims)
 
     def split(self, view: View, taps: Taps) -> Storage:
         """Return the phases of a stride of images, each with a buffer's planes of its own."""

@@ -103,16 +103,35 @@ class Pooling(Operation):
 
 @dataclass(eq=False, kw_only=True)
 class Pointwise(Operation):
-    """An activation, or two tensors put together position by position."""
+    """An activation, or two tensors put together position by position.
+
+    ``parameters`` are an activation's bounds, or its slope. ``moves_zero`` says that it makes
+    something of zeros, so that the gaps between images have to be cleared.
+    """
 
     a: View
     b: View | None
     out: Storage
     what: int
+    parameters: tuple[float, float] | None = None
+    moves_zero: bool = False
 
     def reads(self) -> list[Storage | Port]:
         """Return the buffers that are read."""
         return [view.storage for view in (self.a, self.b) if view is not None]
+
+
+@dataclass(eq=False, kw_only=True)
+class Gate(Operation):
+    """A tensor times one number for each image and channel: ``factors`` are ``[n, c, 1, 1]``."""
+
+    source: View
+    factors: View
+    out: Storage
+
+    def reads(self) -> list[Storage | Port]:
+        """Return the buffers that are read."""
+        return [self.source.storage, self.factors.storage]
 
 
 @dataclass(eq=False, kw_only=True)

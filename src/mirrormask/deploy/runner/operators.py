@@ -1,4 +1,4 @@
-"""Torch's operators that compute at each place: layers, norms, activations, sums, attention."""
+"""Torch's operators that mix channels or places: layers, norms, attention."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from mirrormask.deploy.runner.channels import per_channel
 from mirrormask.deploy.runner.operations import Taps
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import View
 from mirrormask.deploy.runner.translator import Translator, handles, pair
-from mirrormask.runtime import steps
 
 
 @handles("conv1d", "conv2d")
@@ -55,54 +55,8 @@ def _batch_norm(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     if weight is not None:
         factor *= weight
     shift = (0.0 if bias is None else bias) - factor * mean
-    view = t.view(a["input"])
-    if t.fuser.scale(node.args[0], view, factor, shift):
-        return view
-    return t.builder.scale(
-        view, factor.astype(np.float32), shift.astype(np.float32), label=node.name
-    )
-
-
-@handles("relu", "relu_")
-def _relu(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
-    view = t.view(a["self"])
-    if t.fuser.relu(node.args[0], view):
-        return view
-    return t.builder.pointwise(view, None, steps.RELU, label=node.name)
-
-
-@handles("gelu", "silu", "silu_")
-def _activation(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
-    what = steps.SILU
-    if node.name.startswith("gelu"):
-        what = steps.GELU if a["approximate"] == "none" else steps.GELU_TANH
-    return t.builder.pointwise(t.view(a["self"]), None, what, label=node.name)
-
-
-@handles("add", "add_")
-def _add(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
-    left, right = _operands(t, a)
-    fused = t.fuser.add((a["self"], left), (a["other"], right))
-    return fused or t.builder.pointwise(left, right, steps.ADD, label=node.name)
-
-
-@handles("sub")
-def _subtract(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
-    return t.builder.pointwise(*_operands(t, a), steps.SUBTRACT, label=node.name)
-
-
-@handles("mul", "mul_")
-def _multiply(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
-    return t.builder.pointwise(*_operands(t, a), steps.MULTIPLY, label=node.name)
-
-
-def _operands(t: Translator, a: dict[str, Any]) -> tuple[View, View]:
-    if a.get("alpha") not in (None, 1) or not isinstance(a["other"], fx.Node):
-        raise UnsupportedError("sums and products with numbers")
-    left, right = t.view(a["self"]), t.view(a["other"])
-    if left.shape != right.shape:
-        raise UnsupportedError("sums and products of different shapes")
-    return left, right
+    # Channels are the second dimension, also of signals and of [n, features].
+    return per_channel(t, node, a["input"], 1, factor, np.broadcast_to(shift, factor.shape))
 
 
 @handles("layer_norm")

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import fx
 
+# This registers what becomes of each operator.
+import mirrormask.deploy.runner.translate  # noqa: F401
 from mirrormask.deploy.runner.any_batch import OpenModel
 from mirrormask.deploy.runner.emit import emit
 from mirrormask.deploy.runner.graph import ModelProgram, operator_of

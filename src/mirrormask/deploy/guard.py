@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,12 +58,12 @@ def keep_fastest(
     tolerance: float,
     rounds: int,
     plain: nn.Module | None = None,
-    part: int | None = None,
+    plan: Plan | None = None,
 ) -> nn.Module:
     """Time the whole nets against each other and return the one to use, with its report.
 
     ``plain`` is the rewritten model in ordinary layers, if running it as one program is to be tried
-    as well; ``part`` says in parts of how many examples, where that was decided before.
+    as well, and in regions where it cannot; ``plan`` says how, where that was decided before.
     """
     contenders: dict[str, nn.Module] = {"dense": job.dense}
     if job.rewritten is not job.dense:
@@ -75,7 +76,7 @@ def keep_fastest(
         else:
             job.notes.append(f"sparse layers were undone: outputs would differ by {error:.1e}")
     if plain is not None:
-        found = _planned(job, plain, contenders.get("sparse", job.rewritten), part, tolerance)
+        found = _planned(job, plain, contenders.get("sparse", job.rewritten), plan, tolerance)
         if found is not None:
             contenders["program"] = found
     best, timings = _fastest(job, contenders, rounds)
@@ -86,15 +87,21 @@ def keep_fastest(
 
 
 def _planned(
-    job: CompileJob, plain: nn.Module, compiled: nn.Module, part: int | None, tolerance: float
+    job: CompileJob, plain: nn.Module, compiled: nn.Module, plan: Plan | None, tolerance: float
 ) -> nn.Module | None:
     """Return the net as one program, or in regions, or None; notes say why not as one."""
     if job.keywords:
         job.notes.append("not run as one program: keyword inputs")
         return None
-    for name, attempt in (("as one program", with_program), ("in regions", with_regions)):
+    given = plain, compiled, job.inputs, job.expected
+    part, slow = (None, None) if plan is None else (plan.part, plan.slow)
+    forms: dict[str, Callable[[], nn.Module]] = {
+        "as one program": partial(with_program, *given, part=part),
+        "in regions": partial(with_regions, *given, part=part, slow=slow),
+    }
+    for name, attempt in forms.items():
         try:
-            found = attempt(plain, compiled, job.inputs, job.expected, part=part)
+            found = attempt()
         except UnsupportedError as reason:
             job.notes.append(f"not run {name}: {reason}")
             continue
@@ -163,6 +170,7 @@ def _report(
             choices={layer.name: layer.choice for layer in used},
             rewrite=best != "dense" and job.rewritten is not job.dense,
             part=planned.part if planned else 0,
+            slow=planned.split.slow if isinstance(planned, SplitForward) else (),
         ),
         threads=torch.get_num_threads(),
         shapes=tuple(str(list(x.shape)) for x in tensors if isinstance(x, torch.Tensor)),

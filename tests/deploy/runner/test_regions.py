@@ -90,9 +90,9 @@ def test_random_graphs_give_what_torch_gives(thin, steps, outputs, batch, whole)
     net = thin(Random(steps, outputs)).requires_grad_(False)
     x = torch.randn(batch, 4, 5, 5)
     try:
-        found = with_regions(net, net, (x,), net(x), part=batch if whole else 1)
+        found = with_regions(net, net, (x,), net(x), part=batch if whole else 1, slow=())
     except UnsupportedError as reason:
-        assume("no part of it" not in str(reason))
+        assume("no part of it gains" not in str(reason))
         raise
     for count in (1, 2, 5):
         more = torch.randn(count * batch, 4, 5, 5)
@@ -104,7 +104,7 @@ def test_random_graphs_give_what_torch_gives(thin, steps, outputs, batch, whole)
 def regions(net, *inputs, part=None):
     """Return the split form of a model, after comparing it with the model."""
     opened = open_model(net, tuple(torch.cat([value, value]) for value in inputs))
-    made = split(opened, inputs, part or len(inputs[0]))
+    made = split(opened, inputs, part or len(inputs[0]), slow=())
     found, wanted = made.graph(*inputs), net(*inputs)
     wanted = wanted if isinstance(wanted, tuple) else (wanted,)
     assert output_error(found, wanted) < 1e-4

@@ -68,7 +68,7 @@ def net(thin):
 @pytest.fixture
 def split(net):
     x = torch.randn(4, 3, 8, 8)
-    return with_regions(net, net, (x,), net(x), part=2)
+    return with_regions(net, net, (x,), net(x), part=2, slow=())
 
 
 def ran(model, monkeypatch):
@@ -161,7 +161,7 @@ def test_copies_pickles_and_exports(net, split, tmp_path):
 def test_copies_share_what_torch_reads_with_their_model(thin):
     net = thin(Encoder(), 0.8).requires_grad_(False)
     given = sentences(2)
-    found = with_regions(net, net, given, net(*given), part=1)
+    found = with_regions(net, net, given, net(*given), part=1, slow=())
     for model in (found, copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
         held = {id(tensor) for tensor in planned_of(model).split.graph.parameters()}
         assert id(model.tokens.weight) in held
@@ -216,16 +216,32 @@ class Outer(nn.Module):
 def test_regions_whose_examples_depend_on_each_other_are_refused(thin, model, reason):
     net, x = thin(model(), 0.6).requires_grad_(False), torch.randn(4, 5, 8)
     with pytest.raises(UnsupportedError, match=reason):
-        with_regions(net, net, (x,), net(x), part=1)
+        with_regions(net, net, (x,), net(x), part=1, slow=())
 
 
 @pytest.mark.parametrize("part", [1, 4])
 def test_torch_sees_the_whole_batch(thin, part):
     net, x = thin(Outer(), 0.6).requires_grad_(False), torch.randn(4, 8)
-    found = with_regions(net, net, (x,), net(x), part=part)
+    found = with_regions(net, net, (x,), net(x), part=part, slow=())
     for count in (4, 8, 12):
         more = torch.randn(count, 8)
         assert torch.allclose(found(more), net(more), atol=1e-5)
+
+
+def test_inputs_that_are_no_tensors_have_neither_program_nor_regions(net):
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = net
+
+        def forward(self, x: torch.Tensor, factor: float) -> torch.Tensor:
+            return self.inner(x) * factor
+
+    fast = mm.compile(Scaled(), (torch.randn(2, 3, 8, 8), 2.0))
+    assert "not run as one program: inputs that are no tensors" in fast.speed_report.notes
+    assert "not run in regions: inputs that are no tensors [n, ...] on the CPU" in (
+        fast.speed_report.notes
+    )
 
 
 @pytest.mark.parametrize(

@@ -49,12 +49,7 @@ class OpenModel:
         """Return a copy of the graph whose values are known for so many examples."""
         module = copy.deepcopy(self.module)
         nodes = list(module.graph.nodes)
-        given = iter(value[:batch].contiguous() for value in inputs)
-        values = [
-            self.constants[node.name] if node.name in self.constants else next(given)
-            for node in nodes
-            if node.op == "placeholder"
-        ]
+        values = self.arguments(tuple(value[:batch].contiguous() for value in inputs))
         with exporting():
             FakeTensorProp(module, FakeTensorMode(allow_non_fake_inputs=True)).propagate(*values)
         named = {node.name: node for node in nodes}
@@ -68,6 +63,15 @@ class OpenModel:
             ),
             outputs=tuple(named[name] for name in self.outputs),
         )
+
+    def arguments(self, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+        """Return what the graph takes: weights, then inputs, each at its place."""
+        given = iter(inputs)
+        return [
+            self.constants[node.name] if node.name in self.constants else next(given)
+            for node in self.module.graph.nodes
+            if node.op == "placeholder"
+        ]
 
 
 def open_model(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> OpenModel:

@@ -12,3 +12,7 @@ class UnsupportedError(Exception):
     def __init__(self, reason: str, *, operator: str = "") -> None:
         super().__init__(reason)
         self.operator = operator
+
+
+class NothingGainsError(UnsupportedError):
+    """Torch runs all of a model faster, or nothing in it has both zeros and a step."""

@@ -18,7 +18,7 @@ import mirrormask.deploy.runner.translate  # noqa: F401
 from mirrormask.deploy.runner.any_batch import OpenModel
 from mirrormask.deploy.runner.emit import emit
 from mirrormask.deploy.runner.graph import ModelProgram, operator_of
-from mirrormask.deploy.runner.reasons import UnsupportedError
+from mirrormask.deploy.runner.reasons import NothingGainsError, UnsupportedError
 from mirrormask.deploy.runner.translator import Translator, refuse
 from mirrormask.runtime.description import Description
 
@@ -56,18 +56,19 @@ class Cut:
     reasons: Mapping[fx.Node, str]
 
 
-def cut(program: ModelProgram, opened: OpenModel, batch: int) -> Cut:
+def cut(program: ModelProgram, opened: OpenModel, batch: int, left: Mapping[str, str]) -> Cut:
     """Return a graph in regions that are as large as may be, each with a program.
 
     Args:
         program: The graph, with values known for ``batch`` examples.
         opened: The same graph for any batch.
         batch: How many examples a program works on.
+        left: Nodes that stay in torch in any case, with the reason.
 
     Raises:
-        UnsupportedError: There is no region with a layer that gains.
+        NothingGainsError: There is no region.
     """
-    left: dict[str, str] = {}
+    left = dict(left)
     while True:
         stages = _Stages(program, opened, left)
         stages.fill()
@@ -92,7 +93,7 @@ def cut(program: ModelProgram, opened: OpenModel, batch: int) -> Cut:
         # Each turn leaves at least one more operator to torch, so that this comes to an end.
         left |= worse
     if not regions:
-        raise UnsupportedError("no part of it has a layer with zeros and a step")
+        raise NothingGainsError("no part of it gains from zeros")
     return Cut(parts=stages.parts(), programs=programs, reasons=stages.reasons)
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mirrormask.deploy.runner.forward import may_run
-from mirrormask.deploy.runner.splitting import Split, hold
+from mirrormask.deploy.runner.joining import hold
+from mirrormask.deploy.runner.splitting import Split
 
 
 class SplitForward:

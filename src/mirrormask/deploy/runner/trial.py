@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from mirrormask.deploy.runner.any_batch import open_model
 from mirrormask.deploy.runner.attached import attach
 from mirrormask.deploy.runner.forward import ProgramForward
 from mirrormask.deploy.runner.planning import plan
-from mirrormask.deploy.runner.reasons import UnsupportedError
+from mirrormask.deploy.runner.reasons import NothingGainsError, UnsupportedError
 from mirrormask.deploy.runner.split_forward import SplitForward
 from mirrormask.deploy.runner.splitting import split
 from mirrormask.deploy.timing import interleave
@@ -66,10 +66,12 @@ def with_regions(
     expected: object,
     *,
     part: int | None = None,
+    slow: Sequence[str] | None = None,
 ) -> nn.Module:
     """Return a copy of ``compiled`` that runs as programs with torch's operators between them.
 
-    Arguments and errors are those of :func:`with_program`.
+    Arguments and errors are those of :func:`with_program`; ``slow`` names the nodes that an earlier
+    call left to torch because that was faster.
     """
     single = _check(plain, expected)
     tensors = tuple(value for value in inputs if isinstance(value, torch.Tensor) and value.ndim)
@@ -81,7 +83,7 @@ def with_regions(
 
     def planned(size: int) -> nn.Module:
         model = share_copy(compiled)
-        attach(model, SplitForward(model, split(opened, tensors, size), single=single))
+        attach(model, SplitForward(model, split(opened, tensors, size, slow=slow), single=single))
         return model
 
     return _fastest(planned, plain, inputs, part)
@@ -106,15 +108,22 @@ def _fastest(
 ) -> nn.Module:
     """Return the fastest part size's model among those whose outputs are right."""
     batch = len(inputs[0]) if inputs and isinstance(inputs[0], torch.Tensor) else 0
-    models = {size: planned(size) for size in (_parts(batch) if part is None else [part])}
-    longer = _longer(inputs)
-    wanted = _outputs(plain, longer)
+    # A mean over the batch, for example, is another one for each part.
+    refused = UnsupportedError("outputs that differ, or examples that depend on each other")
+    models: dict[int, nn.Module] = {}
+    for size in _parts(batch) if part is None else [part]:
+        try:
+            models[size] = planned(size)
+        # Larger parts may gain where smaller ones do not.
+        except NothingGainsError as reason:
+            refused = reason
+    longer = _longer(inputs) if models else ()
+    wanted = _outputs(plain, longer) if models else ()
     for size, model in list(models.items()):
         if output_error(_outputs(model, longer), wanted) > TOLERANCE:
             del models[size]
-    # A mean over the batch, for example, is another one for each part.
     if not models:
-        raise UnsupportedError("outputs that differ, or examples that depend on each other")
+        raise refused
     if len(models) == 1:
         return next(iter(models.values()))
     runs = {str(size): _run_of(model, inputs) for size, model in models.items()}

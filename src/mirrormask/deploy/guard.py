@@ -90,15 +90,15 @@ def _planned(
     job: CompileJob, plain: nn.Module, compiled: nn.Module, plan: Plan | None, tolerance: float
 ) -> nn.Module | None:
     """Return the net as one program, or in regions, or None; notes say why not as one."""
+    part, slow = (None, None) if plan is None else (plan.part, plan.slow)
+    given = plain, compiled, job.inputs
+    forms: dict[str, Callable[[], nn.Module]] = {
+        "as one program": partial(with_program, *given, job.expected, part=part),
+        "in regions": partial(with_regions, *given, keywords=job.keywords, part=part, slow=slow),
+    }
     if job.keywords:
         job.notes.append("not run as one program: keyword inputs")
-        return None
-    given = plain, compiled, job.inputs, job.expected
-    part, slow = (None, None) if plan is None else (plan.part, plan.slow)
-    forms: dict[str, Callable[[], nn.Module]] = {
-        "as one program": partial(with_program, *given, part=part),
-        "in regions": partial(with_regions, *given, part=part, slow=slow),
-    }
+        del forms["as one program"]
     for name, attempt in forms.items():
         try:
             found = attempt()

@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+from torch.utils._pytree import tree_unflatten
 
 from mirrormask.deploy.runner.graph import (
     ModelProgram,
@@ -36,7 +37,8 @@ class OpenModel:
     ``kept`` names the float32 tensors that hold as many numbers for each example: others have lost
     the examples on their way. ``batched`` names those of them whose first dimension is the batch,
     or a fixed multiple of it, while all others are fixed: a part of the batch is then a part of
-    their memory.
+    their memory. ``names`` are the keywords of the last inputs, ``form`` is what the model puts
+    out, with the number of each tensor in its place.
     """
 
     module: fx.GraphModule
@@ -44,6 +46,8 @@ class OpenModel:
     outputs: tuple[str, ...]
     kept: frozenset[str]
     batched: frozenset[str]
+    names: tuple[str, ...]
+    form: Any
 
     def at_batch(self, batch: int, inputs: tuple[torch.Tensor, ...]) -> ModelProgram:
         """Return a copy of the graph whose values are known for so many examples."""
@@ -74,7 +78,11 @@ class OpenModel:
         ]
 
 
-def open_model(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> OpenModel:
+def open_model(
+    model: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    keywords: Mapping[str, torch.Tensor] | None = None,
+) -> OpenModel:
     """Export a model in evaluation mode for any batch; ``inputs`` hold two examples or more.
 
     Raises:
@@ -82,13 +90,14 @@ def open_model(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> OpenModel:
     """
     batch = torch.export.Dim("batch", min=1)
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for value in inputs:
+    keywords = dict(keywords or {})
+    for value in (*inputs, *keywords.values()):
         shapes[value] = {0: batch}
     with exporting():
-        exported = torch.export.export(model, inputs, strict=False, dynamic_shapes=shapes)
+        exported = torch.export.export(model, inputs, keywords, strict=False, dynamic_shapes=shapes)
         # Without a table of decompositions this only makes the graph functional.
         exported = exported.run_decompositions({})
-    program = program_of_export(exported, len(inputs))
+    program = program_of_export(exported, len(inputs) + len(keywords))
     module = exported.graph_module
     module.meta.clear()
     if any(node.op == "get_attr" for node in module.graph.nodes):
@@ -103,7 +112,10 @@ def open_model(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> OpenModel:
     module.graph.eliminate_dead_code()
     module.recompile()
     floats = [node for node in module.graph.nodes if gives_floats(node)]
+    _, named = exported.call_spec.in_spec.children()
     return OpenModel(
+        names=tuple(named.context),
+        form=tree_unflatten(range(len(program.outputs)), exported.call_spec.out_spec),
         module=module,
         constants=constants,
         outputs=tuple(node.name for node in module.graph.output_node().args[0]),

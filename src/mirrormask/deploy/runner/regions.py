@@ -17,7 +17,7 @@ from torch import fx
 import mirrormask.deploy.runner.translate  # noqa: F401
 from mirrormask.deploy.runner.any_batch import OpenModel
 from mirrormask.deploy.runner.emit import emit
-from mirrormask.deploy.runner.graph import ModelProgram, operator_of
+from mirrormask.deploy.runner.graph import ModelProgram, gives_floats, operator_of
 from mirrormask.deploy.runner.reasons import NothingGainsError, UnsupportedError
 from mirrormask.deploy.runner.translator import Translator, refuse
 from mirrormask.runtime.description import Description
@@ -164,6 +164,8 @@ class _Stages:
             and isinstance(source.meta.get("val"), torch.Tensor)
         ]
         for source in new:
+            if not gives_floats(source):
+                raise UnsupportedError(f"an operand of {source.meta['val'].dtype}")
             if source.name not in self.opened.batched:
                 raise UnsupportedError(_NOT_BATCHED)
         grown = Region(nodes=[*region.nodes, node], inputs=[*region.inputs, *new])

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from mirrormask.deploy.runner.forward import may_run
 from mirrormask.deploy.runner.joining import hold
@@ -19,8 +20,11 @@ class SplitForward:
     evaluation mode and without gradients. Everything else takes the model's own forward.
     """
 
-    def __init__(self, model: nn.Module, split: Split, *, single: bool) -> None:
-        self._model, self.split, self._single = model, split, single
+    def __init__(self, model: nn.Module, split: Split) -> None:
+        self._model, self.split = model, split
+        # What most models return needs no search for tensors.
+        self._single = isinstance(split.form, int)
+        self._flat = type(split.form) is tuple and all(isinstance(x, int) for x in split.form)
         self._types = tuple(kind for kind, _ in split.inputs)
         self._sizes = tuple(sizes for _, sizes in split.inputs)
         _share_weights(split.graph, model)
@@ -45,10 +49,20 @@ class SplitForward:
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """Compute the model."""
-        if keywords or not may_run(self._model, inputs, self._types) or not self._fit(inputs):
+        values = self._in_order(inputs, keywords)
+        if not may_run(self._model, values, self._types) or not self._fit(values):
             return type(self._model).forward(self._model, *inputs, **keywords)
-        found = self.split.graph.forward(*inputs)
-        return found[0] if self._single else found
+        found = self.split.graph.forward(*values)
+        if self._single:
+            return found[0]
+        return found if self._flat else tree_map(found.__getitem__, self.split.form)
+
+    def _in_order(self, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
+        """Return all inputs as the graph takes them, or none of them if it does not."""
+        names = self.split.names
+        if len(keywords) != len(names) or any(name not in keywords for name in names):
+            return ()
+        return (*inputs, *(keywords[name] for name in names)) if names else inputs
 
     def _fit(self, inputs: tuple[torch.Tensor, ...]) -> bool:
         count = len(inputs[0]) if inputs[0].ndim else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -24,6 +25,7 @@ _SLOW = "faster in torch"
 class Split:
     """A graph of torch's operators and programs, and what each input must look like.
 
+    The last inputs have ``names``; ``form`` is what the model puts out, with numbers for tensors.
     ``left`` says in words which operators stayed in torch and why, ``slow`` names the nodes that
     did because of measurements.
     """
@@ -33,6 +35,8 @@ class Split:
     inputs: tuple[tuple[torch.dtype, tuple[int, ...]], ...]
     left: tuple[str, ...]
     slow: tuple[str, ...]
+    names: tuple[str, ...]
+    form: Any
 
     @property
     def regions(self) -> list[RegionModule]:
@@ -51,7 +55,7 @@ def split(
 
     Args:
         opened: The model.
-        inputs: What it is called with.
+        inputs: What it is called with, in the graph's order.
         part: How many examples a program works on at a time.
         slow: Nodes that earlier measurements left to torch; if None, each region is timed.
 
@@ -69,6 +73,8 @@ def split(
         inputs=tuple((value.dtype, tuple(value.shape[1:])) for value in inputs),
         left=_in_words(found.reasons),
         slow=tuple(slow),
+        names=opened.names,
+        form=opened.form,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from mirrormask.deploy.runner.splitting import split
 from mirrormask.deploy.timing import interleave
 from mirrormask.kernels import kernels
 
+Given = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""What a model is called with, by position and by keyword."""
 _ROUNDS = 7
 # Largest difference to the model's outputs, over their largest value.
 TOLERANCE = 1e-4
@@ -48,7 +50,10 @@ def with_program(
     Raises:
         UnsupportedError: It cannot run as a program; the text says why.
     """
-    single = _check(plain, expected)
+    _check(plain)
+    if not isinstance(expected, torch.Tensor) and type(expected) is not tuple:
+        raise UnsupportedError("outputs that are neither a tensor nor a tuple of tensors")
+    single = isinstance(expected, torch.Tensor)
 
     def planned(size: int) -> nn.Module:
         description = plan(plain, inputs, part=size)
@@ -56,58 +61,60 @@ def with_program(
         attach(model, ProgramForward(model, description, single=single))
         return model
 
-    return _fastest(planned, plain, inputs, part)
+    return _fastest(planned, plain, (inputs, {}), part)
 
 
 def with_regions(
     plain: nn.Module,
     compiled: nn.Module,
     inputs: tuple[Any, ...],
-    expected: object,
     *,
+    keywords: Mapping[str, Any] | None = None,
     part: int | None = None,
     slow: Sequence[str] | None = None,
 ) -> nn.Module:
     """Return a copy of ``compiled`` that runs as programs with torch's operators between them.
 
-    Arguments and errors are those of :func:`with_program`; ``slow`` names the nodes that an earlier
-    call left to torch because that was faster.
+    Arguments and errors are those of :func:`with_program`; the model may take ``keywords`` and put
+    its outputs into what it likes. ``slow`` names the nodes that an earlier call left to torch
+    because that was faster.
     """
-    single = _check(plain, expected)
-    tensors = tuple(value for value in inputs if isinstance(value, torch.Tensor) and value.ndim)
-    if not tensors or len(tensors) != len(inputs) or any(not value.is_cpu for value in tensors):
+    _check(plain)
+    keywords = keywords or {}
+    every = (*inputs, *keywords.values())
+    if not every or not all(_has_examples(value) for value in every):
         raise UnsupportedError("inputs that are no tensors [n, ...] on the CPU")
-    if any(len(value) != len(tensors[0]) for value in tensors) or not len(tensors[0]):
+    if any(len(value) != len(every[0]) for value in every):
         raise UnsupportedError("inputs of different batch sizes")
-    opened = open_model(plain, _longer(tensors))
+    opened = open_model(plain, *_longer((inputs, keywords)))
+    tensors = (*inputs, *(keywords[name] for name in opened.names))
 
     def planned(size: int) -> nn.Module:
         model = share_copy(compiled)
-        attach(model, SplitForward(model, split(opened, tensors, size, slow=slow), single=single))
+        attach(model, SplitForward(model, split(opened, tensors, size, slow=slow)))
         return model
 
-    return _fastest(planned, plain, inputs, part)
+    return _fastest(planned, plain, (inputs, keywords), part)
 
 
-def _check(plain: nn.Module, expected: object) -> bool:
-    """Return whether a model puts out a single tensor, or say why it cannot be planned."""
+def _has_examples(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_cpu and value.ndim > 0 and len(value) > 0
+
+
+def _check(plain: nn.Module) -> None:
+    """Raise where no model like this one can be planned."""
     if kernels() is None:
         raise UnsupportedError("a machine without compiled kernels")
-    if not isinstance(expected, torch.Tensor) and type(expected) is not tuple:
-        raise UnsupportedError("outputs that are neither a tensor nor a tuple of tensors")
     if any(has_hooks(module) for module in plain.modules()):
         raise UnsupportedError("modules with hooks or parametrizations")
-    return isinstance(expected, torch.Tensor)
 
 
 def _fastest(
-    planned: Callable[[int], nn.Module],
-    plain: nn.Module,
-    inputs: tuple[Any, ...],
-    part: int | None,
+    planned: Callable[[int], nn.Module], plain: nn.Module, given: Given, part: int | None
 ) -> nn.Module:
     """Return the fastest part size's model among those whose outputs are right."""
-    batch = len(inputs[0]) if inputs and isinstance(inputs[0], torch.Tensor) else 0
+    first = next(iter((*given[0], *given[1].values())), None)
+    batch = len(first) if isinstance(first, torch.Tensor) else 0
     # A mean over the batch, for example, is another one for each part.
     refused = UnsupportedError("outputs that differ, or examples that depend on each other")
     models: dict[int, nn.Module] = {}
@@ -117,26 +124,29 @@ def _fastest(
         # Larger parts may gain where smaller ones do not.
         except NothingGainsError as reason:
             refused = reason
-    longer = _longer(inputs) if models else ()
-    wanted = _outputs(plain, longer) if models else ()
-    for size, model in list(models.items()):
-        if output_error(_outputs(model, longer), wanted) > TOLERANCE:
-            del models[size]
+    if models:
+        longer = _longer(given)
+        wanted = _outputs(plain, longer)
+        for size, model in list(models.items()):
+            if output_error(_outputs(model, longer), wanted) > TOLERANCE:
+                del models[size]
     if not models:
         raise refused
     if len(models) == 1:
         return next(iter(models.values()))
-    runs = {str(size): _run_of(model, inputs) for size, model in models.items()}
+    runs = {str(size): _run_of(model, given) for size, model in models.items()}
     timings = interleave(runs, rounds=_ROUNDS)
     return models[int(min(runs, key=timings.median))]
 
 
-def _longer(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+def _longer(given: Given) -> Given:
     """Return a batch of twice the size, of numbers as they may come."""
-    return tuple(
-        torch.cat([value, (0.5 * value if value.is_floating_point() else value).flip(-1)])
-        for value in inputs
-    )
+
+    def twice(value: torch.Tensor) -> torch.Tensor:
+        return torch.cat([value, (0.5 * value if value.is_floating_point() else value).flip(-1)])
+
+    inputs, keywords = given
+    return tuple(map(twice, inputs)), {name: twice(value) for name, value in keywords.items()}
 
 
 def _parts(batch: int) -> list[int]:
@@ -144,18 +154,19 @@ def _parts(batch: int) -> list[int]:
     return sorted({size for size in (1, 4, batch) if batch % size == 0}) if batch else [0]
 
 
-def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> object:
+def _outputs(model: nn.Module, given: Given) -> object:
     try:
-        with torch.inference_mode():
-            return model(*inputs)
+        return _run_of(model, given)()
     # The model's own code may raise anything for another batch than the one it is made for.
     except Exception as error:
         raise UnsupportedError(f"a fixed batch size ({type(error).__name__})") from None
 
 
-def _run_of(model: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], object]:
+def _run_of(model: nn.Module, given: Given) -> Callable[[], object]:
+    inputs, keywords = given
+
     def run() -> object:
         with torch.inference_mode():
-            return model(*inputs)
+            return model(*inputs, **keywords)
 
     return run

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mirrormask.deploy.runner.any_batch import open_model
-from mirrormask.deploy.runner.reasons import NothingGainsError
+from mirrormask.deploy.runner.reasons import PartError
 from mirrormask.deploy.runner.splitting import split
 from mirrormask.kernels import kernel_status
 
@@ -39,5 +39,5 @@ def test_what_torch_does_faster_stays_there(thin):
     # A plan names what stayed: nothing is measured then, and the same comes out.
     again = split(opened, (x,), 1, slow=made.slow)
     assert (again.slow, again.left) == (made.slow, made.left)
-    with pytest.raises(NothingGainsError):
+    with pytest.raises(PartError):
         split(opened, (x,), 1, slow=("conv2d", "conv2d_1"))

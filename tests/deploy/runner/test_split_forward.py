@@ -15,7 +15,7 @@ from mirrormask.deploy import export_model, save_program
 from mirrormask.deploy.runner.attached import planned_of
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.split_forward import SplitForward
-from mirrormask.deploy.runner.trial import with_regions
+from mirrormask.deploy.runner.trial import with_program, with_regions
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels import kernel_status
 
@@ -247,6 +247,59 @@ def test_regions_whose_examples_depend_on_each_other_are_refused(thin, model, re
     net, x = thin(model(), 0.6).requires_grad_(False), torch.randn(4, 5, 8)
     with pytest.raises(UnsupportedError, match=reason):
         with_regions(net, net, (x,), part=1, slow=())
+
+
+class Alone(nn.Module):
+    """A network that takes another way for one example alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(self.a(x)) if x.shape[0] > 1 else torch.cos(self.a(x))
+
+
+class Squeezed(Alone):
+    """A network whose outputs have no batch for one example."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(self.a(x)[:, None].squeeze())
+
+
+class Changing(Alone):
+    """A network that changes its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(self.a(x.view(-1, 8).relu_()))
+
+
+class Empty(Alone):
+    """A network that returns nothing."""
+
+    def forward(self, x: torch.Tensor) -> tuple[()]:
+        self.a(x)
+        return ()
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Alone, "outputs that differ"),
+        (Squeezed, "depends on the batch size"),
+        (Changing, "changes its buffers or inputs"),
+        (Empty, "other than tensors"),
+    ],
+)
+def test_what_would_not_be_the_same_is_refused(thin, model, reason):
+    net, x = thin(model(), 0.6).requires_grad_(False), torch.randn(4, 8)
+    with pytest.raises(UnsupportedError, match=reason):
+        with_regions(net, net, (x,), part=1, slow=())
+    if model in (Alone, Squeezed):
+        assert planned_of(with_regions(net, net, (x,), part=2, slow=())).part == 2
+        return
+    with pytest.raises(UnsupportedError, match=reason):
+        with_program(net, net, (x,), net(x.clone()))
 
 
 @pytest.mark.parametrize("part", [1, 4])

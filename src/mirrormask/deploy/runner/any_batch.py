@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,14 +25,15 @@ from mirrormask.deploy.runner.graph import (
     operator_of,
     program_of_export,
 )
-from mirrormask.deploy.runner.reasons import UnsupportedError
+from mirrormask.deploy.runner.reasons import PartError, UnsupportedError
 
+Size = int | Callable[[int], Any]
 _NORM = "_native_batch_norm_legit_no_training"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenModel:
-    """An exported model whose batch is a symbol.
+    """An exported model whose batch is a symbol, as which ``sizes`` of values depend on it.
 
     ``kept`` names the float32 tensors that hold as many numbers for each example: others have lost
     the examples on their way. ``batched`` names those of them whose first dimension is the batch,
@@ -48,14 +49,22 @@ class OpenModel:
     batched: frozenset[str]
     names: tuple[str, ...]
     form: Any
+    sizes: Mapping[str, tuple[Size, ...]]
 
     def at_batch(self, batch: int, inputs: tuple[torch.Tensor, ...]) -> ModelProgram:
-        """Return a copy of the graph whose values are known for so many examples."""
+        """Return a copy of the graph whose values are known for so many examples.
+
+        Raises:
+            PartError: The graph does something else for so many.
+        """
         module = copy.deepcopy(self.module)
         nodes = list(module.graph.nodes)
         values = self.arguments(tuple(value[:batch].contiguous() for value in inputs))
         with exporting():
             FakeTensorProp(module, FakeTensorMode(allow_non_fake_inputs=True)).propagate(*values)
+        for node in nodes:
+            if not _holds(node.meta.get("val"), self.sizes.get(node.name), batch):
+                raise PartError(f"{operator_of(node)} that depends on the batch size")
         named = {node.name: node for node in nodes}
         return ModelProgram(
             nodes=tuple(node for node in nodes if node.op == "call_function"),
@@ -111,10 +120,16 @@ def open_model(
     constants = {**program.constants, **_folded(module.graph, program.constants)}
     module.graph.eliminate_dead_code()
     module.recompile()
+    values = {
+        node.name: node.meta["val"]
+        for node in module.graph.nodes
+        if isinstance(node.meta.get("val"), torch.Tensor)
+    }
     floats = [node for node in module.graph.nodes if gives_floats(node)]
     _, named = exported.call_spec.in_spec.children()
     return OpenModel(
         names=tuple(named.context),
+        sizes={name: _sizes(value.shape, symbol) for name, value in values.items()},
         form=tree_unflatten(range(len(program.outputs)), exported.call_spec.out_spec),
         module=module,
         constants=constants,
@@ -128,6 +143,27 @@ def open_model(
             if all(isinstance(size, int) for size in node.meta["val"].shape[1:])
             and _is_multiple(_first(node.meta["val"]), symbol)
         ),
+    )
+
+
+def _sizes(shape: Iterable[Any], symbol: Any) -> tuple[Size, ...]:
+    """Return sizes as numbers, or as what to compute from the batch."""
+
+    def of_batch(size: Any) -> Size:
+        if isinstance(size, int):
+            return size
+        expression = size.node.expr
+        return lambda batch: expression.subs({symbol.node.expr: batch})
+
+    return tuple(map(of_batch, shape))
+
+
+def _holds(value: object, sizes: tuple[Size, ...] | None, batch: int) -> bool:
+    """Tell whether a value for so many examples has the sizes that the open graph gives it."""
+    if sizes is None or not isinstance(value, torch.Tensor):
+        return sizes is None
+    return tuple(value.shape) == tuple(
+        size if isinstance(size, int) else int(size(batch)) for size in sizes
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
+from torch._ops import OpOverload
 
 from mirrormask.deploy.runner.operations import Array
 from mirrormask.deploy.runner.reasons import UnsupportedError
@@ -68,7 +69,7 @@ def program_of_export(exported: torch.export.ExportedProgram, count: int) -> Mod
     """Return an exported model of so many inputs as nodes and constants.
 
     Raises:
-        UnsupportedError: It changes its buffers, drops inputs or returns more than tensors.
+        UnsupportedError: It changes buffers or inputs, drops inputs or returns other than tensors.
     """
     signature = exported.graph_signature
     constants: dict[str, torch.Tensor] = {}
@@ -81,22 +82,36 @@ def program_of_export(exported: torch.export.ExportedProgram, count: int) -> Mod
         for name, target in table.items():
             held = exported.state_dict.get(target)
             constants[name] = exported.constants[target] if held is None else held
-    if signature.buffers_to_mutate:
-        raise UnsupportedError("a model that changes its buffers")
+    if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
+        raise UnsupportedError("a model that changes its buffers or inputs")
     nodes = list(exported.graph.nodes)
     found = tuple(n for n in nodes if n.op == "placeholder" and n.name not in constants)
     if [node.name for node in found] != list(signature.user_inputs) or len(found) != count:
         raise UnsupportedError("inputs that the exported model drops")
     results = nodes[-1].args[0]
-    if not all(isinstance(result, fx.Node) for result in results):
-        raise UnsupportedError("a model that returns more than tensors")
+    if not results or not all(isinstance(result, fx.Node) for result in results):
+        raise UnsupportedError("a model that returns other than tensors")
     computing = tuple(node for node in nodes if node.op == "call_function")
+    if any(_changed(node) in found for node in computing):
+        raise UnsupportedError("a model that changes its buffers or inputs")
     return ModelProgram(nodes=computing, constants=constants, inputs=found, outputs=tuple(results))
+
+
+def _changed(node: fx.Node) -> Any:
+    """Return the node whose memory a node changes, or None."""
+    if not isinstance(node.target, OpOverload) or not node.target._schema.is_mutable:
+        return None
+    source: Any = node.args[0] if node.args else None
+    while isinstance(source, fx.Node) and isinstance(source.target, OpOverload):
+        if not source.target.is_view:
+            break
+        source = source.args[0]
+    return source
 
 
 def operator_of(node: fx.Node) -> str:
     """Return the name of a node's operator: torch's own without its namespace and overload."""
-    if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten":
+    if isinstance(node.target, OpOverload) and node.target.namespace == "aten":
         return node.target._schema.name.removeprefix("aten::")
     return str(getattr(node.target, "__name__", node.target))
 

@@ -14,5 +14,5 @@ class UnsupportedError(Exception):
         self.operator = operator
 
 
-class NothingGainsError(UnsupportedError):
-    """Torch runs all of a model faster, or nothing in it has both zeros and a step."""
+class PartError(UnsupportedError):
+    """Parts of so many examples cannot be planned, or gain nothing; others may."""

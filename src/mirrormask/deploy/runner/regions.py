@@ -18,7 +18,7 @@ import mirrormask.deploy.runner.translate  # noqa: F401
 from mirrormask.deploy.runner.any_batch import OpenModel
 from mirrormask.deploy.runner.emit import emit
 from mirrormask.deploy.runner.graph import ModelProgram, gives_floats, operator_of
-from mirrormask.deploy.runner.reasons import NothingGainsError, UnsupportedError
+from mirrormask.deploy.runner.reasons import PartError, UnsupportedError
 from mirrormask.deploy.runner.translator import Translator, refuse
 from mirrormask.runtime.description import Description
 
@@ -66,7 +66,7 @@ def cut(program: ModelProgram, opened: OpenModel, batch: int, left: Mapping[str,
         left: Nodes that stay in torch in any case, with the reason.
 
     Raises:
-        NothingGainsError: There is no region.
+        PartError: There is no region.
     """
     left = dict(left)
     while True:
@@ -93,7 +93,7 @@ def cut(program: ModelProgram, opened: OpenModel, batch: int, left: Mapping[str,
         # Each turn leaves at least one more operator to torch, so that this comes to an end.
         left |= worse
     if not regions:
-        raise NothingGainsError("no part of it gains from zeros")
+        raise PartError("no part of it gains from zeros")
     return Cut(parts=stages.parts(), programs=programs, reasons=stages.reasons)
 
 

@@ -60,7 +60,7 @@ def split(
         slow: Nodes that earlier measurements left to torch; if None, each region is timed.
 
     Raises:
-        NothingGainsError: Torch runs all of it faster.
+        PartError: Torch runs all of it faster.
     """
     program = opened.at_batch(part, inputs)
     found = cut(program, opened, part, dict.fromkeys(slow or (), _SLOW))

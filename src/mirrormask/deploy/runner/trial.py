@@ -14,7 +14,7 @@ from mirrormask.deploy.runner.any_batch import open_model
 from mirrormask.deploy.runner.attached import attach
 from mirrormask.deploy.runner.forward import ProgramForward
 from mirrormask.deploy.runner.planning import plan
-from mirrormask.deploy.runner.reasons import NothingGainsError, UnsupportedError
+from mirrormask.deploy.runner.reasons import PartError, UnsupportedError
 from mirrormask.deploy.runner.split_forward import SplitForward
 from mirrormask.deploy.runner.splitting import split
 from mirrormask.deploy.timing import interleave
@@ -121,15 +121,15 @@ def _fastest(
     for size in _parts(batch) if part is None else [part]:
         try:
             models[size] = planned(size)
-        # Larger parts may gain where smaller ones do not.
-        except NothingGainsError as reason:
+        except PartError as reason:
             refused = reason
-    if models:
-        longer = _longer(given)
-        wanted = _outputs(plain, longer)
-        for size, model in list(models.items()):
-            if output_error(_outputs(model, longer), wanted) > TOLERANCE:
-                del models[size]
+    longer = _longer(given) if models else given
+    for size, model in list(models.items()):
+        # One example alone may take another way through a model than several.
+        for batch_given in (longer, _some(given, size)):
+            wanted = _outputs(plain, batch_given)
+            if output_error(_outputs(model, batch_given), wanted) > TOLERANCE:
+                models.pop(size, None)
     if not models:
         raise refused
     if len(models) == 1:
@@ -147,6 +147,12 @@ def _longer(given: Given) -> Given:
 
     inputs, keywords = given
     return tuple(map(twice, inputs)), {name: twice(value) for name, value in keywords.items()}
+
+
+def _some(given: Given, count: int) -> Given:
+    """Return the first examples."""
+    inputs, keywords = given
+    return tuple(x[:count] for x in inputs), {name: x[:count] for name, x in keywords.items()}
 
 
 def _parts(batch: int) -> list[int]:

@@ -140,10 +140,11 @@ static void make_gate(struct subject *s)
 
 static void make_norm(struct subject *s)
 {
-    int64_t planes = between(1, 5), count = between(1, 80);
-    s->step.norm = (struct mm_norm_step){MM_STEP_NORM, somewhere(1, 0), somewhere(2, 0), planes, count,
-                                         count, count, draw() % 2 ? 0 : -1, draw() % 2 ? 9 : -1, 20};
-    s->ports[0] = s->ports[1] = planes * count, s->arena = 0;
+    int64_t planes = between(1, 5), count = between(1, 80), step = more(count), front = between(0, 3);
+    s->step.norm = (struct mm_norm_step){MM_STEP_NORM, somewhere(1, 0), somewhere(2, front), planes, count,
+                                         count, step, draw() % 2 ? 0 : -1, draw() % 2 ? 9 : -1, 20, front,
+                                         draw() % 2 ? INTEGERS - count : -1};
+    s->ports[0] = planes * count, s->ports[1] = front + planes * step, s->arena = 0;
 }
 
 static void make_attention(struct subject *s)

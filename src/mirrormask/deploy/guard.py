@@ -150,7 +150,7 @@ def _report(
     else:
         verdict = f"{gain.median:.2f}x faster than dense eager torch, {len(used)} sparse layers"
     notes = list(job.notes)
-    if isinstance(planned, SplitForward):
+    if isinstance(planned, SplitForward) and planned.split.left:
         notes.append(f"left to torch: {', '.join(planned.split.left)}")
     tensors = [*job.inputs, *job.keywords.values()]
     return SpeedReport(

@@ -171,6 +171,8 @@ class Norm(Step):
     weight: int
     bias: int
     epsilon: int
+    front: int
+    mask: int
 
 
 @dataclass(frozen=True, kw_only=True)

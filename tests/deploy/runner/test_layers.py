@@ -260,6 +260,95 @@ def test_fixed_numbers_for_each_channel(agree, thin, shape, last):
 
 @CASES
 @given(
+    widths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    kind=st.sampled_from(["images", "signals", "tokens", "features"]),
+    batch=st.integers(1, 3),
+    padded=st.booleans(),
+)
+def test_tensors_side_by_side(agree, thin, widths, kind, batch, padded):
+    """Branches of an inception block, of a network of signals, of tokens and of features."""
+    total, pad = sum(widths) + 2, int(padded)
+    if kind in ("images", "signals"):
+        make = nn.Conv2d if kind == "images" else nn.Conv1d
+        branches = [make(2, width, 1 + 2 * pad, padding=pad) for width in widths]
+        after = make(total, 3, 3, padding=1)
+        shape = (batch, 2, 6, 5) if kind == "images" else (batch, 2, 9)
+    else:
+        branches = [nn.Linear(2, width) for width in widths]
+        after = nn.Linear(total, 3)
+        shape = (batch, 7, 2) if kind == "tokens" else (batch, 2)
+    axis = 1 if kind in ("images", "signals") else -1
+
+    def forward(held, x):
+        parts = [layer(x) for name, layer in held.items() if name != "after"]
+        return held["after"](torch.cat([*parts, x], axis))
+
+    layers = {f"b{index}": layer for index, layer in enumerate(branches)}
+    agree(thin(Wrapped(forward, **layers, after=after), 0.3), torch.randn(shape))
+
+
+def test_tokens_in_a_row(agree, thin):
+    net = Wrapped(
+        lambda held, x, y: held["a"](torch.cat([held["b"](x), y, held["b"](x)], 1)), **_pair(6)
+    )
+    agree(thin(net), torch.randn(3, 4, 6), torch.randn(3, 1, 6))
+
+
+@CASES
+@given(
+    pads=st.tuples(*[st.integers(0, 3)] * 4),
+    size=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    batch=st.integers(1, 3),
+    stride=st.integers(1, 2),
+)
+def test_zeros_around_images(agree, thin, pads, size, batch, stride):
+    net = Wrapped(
+        lambda held, x: held["b"](F.pad(held["a"](x), pads)),
+        a=nn.Conv2d(2, 3, 1),
+        b=nn.Conv2d(3, 2, 3, padding=1, stride=stride),
+    )
+    agree(thin(net, 0.3), torch.randn(batch, 2, *size))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_layers_over_features_of_images(agree, thin, batch):
+    """A ConvNeXt block (arXiv 2201.03545): LayerNorm and linear layers between convolutions."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.depth = nn.Conv2d(6, 6, 7, padding=3, groups=6)
+            self.norm, self.up, self.down = nn.LayerNorm(6), nn.Linear(6, 24), nn.Linear(24, 6)
+            self.gain = nn.Parameter(torch.rand(6))
+            nn.init.normal_(self.norm.bias)
+
+        def forward(self, x):
+            y = self.up(self.norm(self.depth(x).permute(0, 2, 3, 1)))
+            return x + (self.gain * self.down(F.gelu(y))).permute(0, 3, 1, 2)
+
+    blocks = thin(nn.Sequential(Block(), Block()), 0.3).requires_grad_(False)
+    description = agree(blocks, torch.randn(batch, 6, 8, 5), tolerance=5e-5)
+    # A copy in and one out; in each block a convolution, a norm, two products and GELU.
+    assert len(description.steps) == 2 + 2 * 5
+    rows = nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 9)).eval()
+    agree(thin(rows), torch.randn(batch, 3, 4, 6), tolerance=5e-5)
+
+
+def test_products_with_a_matrix_of_weights(agree, thin):
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(6, 9)), nn.Parameter(torch.randn(9))
+
+        def forward(self, x):
+            flat = torch.addmm(self.bias, x.reshape(-1, 6), self.weight)
+            return flat.reshape(*x.shape[:-1], 9) + x @ self.weight
+
+    agree(thin(Turned()).requires_grad_(False), torch.randn(3, 5, 6))
+
+
+@CASES
+@given(
     heads=st.integers(1, 4),
     depth=st.integers(1, 20),
     tokens=st.integers(1, 40),
@@ -341,7 +430,10 @@ def test_views_cost_no_step(agree, thin):
         (lambda held, x: x + held["a"](x)[:, :1], "operator"),
         (lambda held, x: x + held["a"](x).mean(1, keepdim=True), "a mean over other"),
         (lambda held, x: held["a"](x).t(), "first dimension"),
-        (lambda held, x: held["a"](x) @ held["a"].weight, "operator matmul"),
+        (lambda held, x: held["a"](x) @ held["a"](x).t(), "weights that are computed"),
+        (lambda held, x: torch.cat([x, held["a"](x)]), "along the batch"),
+        (lambda held, x: F.pad(held["a"](x), (1, 0), value=1.0), "other than zeros"),
+        (lambda held, x: F.pad(held["a"](x), (-1, 0)), "less than none"),
     ],
 )
 def test_what_has_no_step_is_named(function, reason):

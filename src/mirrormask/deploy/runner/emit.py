@@ -8,7 +8,7 @@ import numpy as np
 
 from mirrormask.deploy.runner import operations as ops
 from mirrormask.deploy.runner.arena import place_buffers
-from mirrormask.deploy.runner.copies import move_step, split_steps
+from mirrormask.deploy.runner.copies import join_steps, move_step, split_steps
 from mirrormask.deploy.runner.operations import Network, Operation
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Port, Storage, View
@@ -54,6 +54,8 @@ class _Writer:
         match operation:
             case ops.Move():
                 self.steps.append(move_step(operation))
+            case ops.Join():
+                self.steps += join_steps(operation)
             case ops.Split():
                 self.steps += split_steps(operation)
             case ops.Sparse():
@@ -136,7 +138,8 @@ class _Writer:
         )
 
     def _norm(self, operation: ops.Norm) -> steps.Step:
-        source, out = _gapless(operation.source), operation.out
+        source, out = operation.source.storage, operation.out
+        assert isinstance(source, Storage)
         return steps.Norm(
             source=source.place,
             out=out.place,
@@ -147,6 +150,8 @@ class _Writer:
             weight=self.weights.numbers(operation.weight),
             bias=self.weights.numbers(operation.bias),
             epsilon=self.weights.numbers(np.array([operation.epsilon], dtype=np.float32)),
+            front=out.front,
+            mask=self.weights.mask(out),
         )
 
     def _attention(self, operation: ops.Attention) -> steps.Step:
@@ -202,7 +207,7 @@ def _gapless(view: View) -> Storage:
     storage = view.storage
     assert isinstance(storage, Storage)
     if not storage.gapless:
-        raise UnsupportedError("LayerNorm or attention between padded convolutions")
+        raise UnsupportedError("attention between padded convolutions")
     return storage
 
 

@@ -38,6 +38,28 @@ class Move(Operation):
 
 
 @dataclass(eq=False, kw_only=True)
+class Piece:
+    """A tensor that is copied into part of a buffer, from ``begin`` along an axis on."""
+
+    source: View
+    targets: tuple[Dimension, ...]
+    axis: int
+    begin: int
+
+
+@dataclass(eq=False, kw_only=True)
+class Join(Operation):
+    """Put tensors side by side; what none of them covers is zero."""
+
+    out: Storage
+    pieces: list[Piece]
+
+    def reads(self) -> list[Storage | Port]:
+        """Return the buffers that are read."""
+        return [piece.source.storage for piece in self.pieces]
+
+
+@dataclass(eq=False, kw_only=True)
 class Split(Operation):
     """Split images into the phases of a stride; which ones, the output's readers decide."""
 

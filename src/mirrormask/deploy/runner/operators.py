@@ -45,6 +45,19 @@ def _linear(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     return t.builder.linear(t.view(a["input"]), weight, t.array(a["bias"]), label=node.name)
 
 
+@handles("addmm", "mm", "matmul")
+def _product(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
+    x, weight = (
+        (a["mat1"], a["mat2"]) if "mat1" in a else (a["self"], a.get("mat2", a.get("other")))
+    )
+    matrix, bias = t.array(weight), t.array(a["self"]) if "mat1" in a else None
+    if matrix is None or matrix.ndim != 2 or (bias is not None and bias.ndim != 1):
+        raise UnsupportedError("products with other than a matrix of weights")
+    if (a.get("alpha", 1), a.get("beta", 1)) != (1, 1):
+        raise UnsupportedError("products with a factor")
+    return t.builder.linear(t.view(x), np.ascontiguousarray(matrix.T), bias, label=node.name)
+
+
 @handles("batch_norm")
 def _batch_norm(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     mean, variance = t.array(a["running_mean"]), t.array(a["running_var"])

@@ -23,7 +23,7 @@ from mirrormask.deploy.runner.translator import Translator, refuse
 from mirrormask.runtime.description import Description
 
 # Operators that gain from zeros, and the share of zeros from which on they are worth a program.
-_PRODUCTS = ("linear", "conv1d", "conv2d")
+_PRODUCTS = ("linear", "conv1d", "conv2d", "addmm", "mm", "matmul")
 _LEAST_ZEROS = 0.5
 _NOTHING_SPARSE = "nothing sparse beside it"
 _NOT_BATCHED = "a value that does not begin with the batch"
@@ -208,10 +208,12 @@ def _connected(region: Region) -> list[set[fx.Node]]:
 def _gains(node: fx.Node, constants: Mapping[str, torch.Tensor]) -> bool:
     if operator_of(node) not in _PRODUCTS:
         return False
-    weight = constants.get(getattr(node.args[1], "name", ""))
-    if weight is None:
-        return False
-    return int(torch.count_nonzero(weight)) <= (1.0 - _LEAST_ZEROS) * weight.numel()
+    weights = [constants[x.name] for x in node.all_input_nodes if x.name in constants]
+    return any(
+        int(torch.count_nonzero(weight)) <= (1.0 - _LEAST_ZEROS) * weight.numel()
+        for weight in weights
+        if weight.ndim > 1
+    )
 
 
 def _closed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # These register what they translate.
 import mirrormask.deploy.runner.operators
+import mirrormask.deploy.runner.operators_joining
 import mirrormask.deploy.runner.operators_points
 import mirrormask.deploy.runner.operators_pooling
 import mirrormask.deploy.runner.operators_views  # noqa: F401

@@ -215,11 +215,13 @@ static void check_gate(struct check *c, const struct mm_gate_step *s)
 static void check_norm(struct check *c, const struct mm_norm_step *s)
 {
     demand(c, size(s->planes) && size(s->count) && within(s->in_step, 0, LARGEST) &&
-                  within(s->out_step, s->count, LARGEST));
+                  within(s->out_step, s->count, LARGEST) && within(s->front, 0, LARGEST));
     if (c->wrong)
         return;
     covers(c, s->in, 0, last(s->planes, s->in_step) + s->count - 1, 0);
-    covers(c, s->out, 0, last(s->planes, s->out_step) + s->count - 1, 1);
+    covers(c, s->out, -s->front, last(s->planes, s->out_step) + s->out_step - 1, 1);
+    if (s->mask != -1)
+        indices(c, s->mask, s->count);
     constants(c, s->weight, s->planes, 1);
     constants(c, s->bias, s->planes, 1);
     constants(c, s->epsilon, 1, 0);

@@ -9,8 +9,9 @@
 enum { STRIP = 64 }; /* positions whose sums are kept together */
 
 static void norm(const struct mm_norm_step *s, const float *in, const float *weight,
-                 const float *bias, float epsilon, float *out)
+                 const float *bias, float epsilon, const int32_t *mask, float *out)
 {
+    memset(out - s->front, 0, (size_t)s->front * sizeof(float));
     for (int64_t at = 0; at < s->count; at += STRIP) {
         int64_t count = s->count - at < STRIP ? s->count - at : STRIP;
         float mean[STRIP] = {0}, spread[STRIP] = {0};
@@ -33,6 +34,12 @@ static void norm(const struct mm_norm_step *s, const float *in, const float *wei
             for (int64_t i = 0; i < count; i++)
                 y[i] = (x[i] - mean[i]) * spread[i] * factor + shift;
         }
+    }
+    for (int64_t r = 0; r < s->planes; r++) {
+        float *y = out + r * s->out_step;
+        if (mask)
+            clear_gaps(mask, y, s->count);
+        memset(y + s->count, 0, (size_t)(s->out_step - s->count) * sizeof(float));
     }
 }
 

@@ -87,13 +87,6 @@ static void one_plane(int64_t what, const float *a, const float *b, const float 
     }
 }
 
-/* What lies between the images is padding, and stays zero whatever becomes of zeros. */
-static void clear_gaps(const int32_t *mask, float *out, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++)
-        out[i] = mask[i] ? out[i] : 0.0f;
-}
-
 /* Planes that follow each other without gaps are one long plane. */
 static void pointwise(const struct mm_pointwise_step *s, const float *a, const float *b,
                       const float *parameters, const int32_t *mask, float *out)

@@ -162,7 +162,9 @@ int mm_run_step(const struct mm_turn *t, const union mm_step *s, const struct mm
         lanes[variant]->norm(&s->norm, at(t, s->norm.in),
                              s->norm.weight < 0 ? NULL : constants + s->norm.weight,
                              s->norm.bias < 0 ? NULL : constants + s->norm.bias,
-                             constants[s->norm.epsilon], at(t, s->norm.out));
+                             constants[s->norm.epsilon],
+                             s->norm.mask < 0 ? NULL : t->p->indices + s->norm.mask,
+                             at(t, s->norm.out));
         return MM_OK;
     case MM_STEP_ATTENTION: return run_attention(t, &s->attention);
     }

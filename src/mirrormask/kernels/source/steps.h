@@ -109,6 +109,7 @@ struct mm_norm_step {
     struct mm_place in, out;
     int64_t planes, count, in_step, out_step;
     int64_t weight, bias, epsilon; /* in the constants; weight and bias may be -1 */
+    int64_t front, mask;           /* as in pointwise steps */
 };
 
 /* Scaled dot-product attention; a plane holds the tokens of each image in turn. */
@@ -181,7 +182,7 @@ struct mm_points {
 };
 struct mm_lanes {
     void (*norm)(const struct mm_norm_step *s, const float *in, const float *weight,
-                 const float *bias, float epsilon, float *out);
+                 const float *bias, float epsilon, const int32_t *mask, float *out);
     /* `room` holds keys * MM_QUERIES floats. */
     void (*attention)(const struct mm_attention_step *s, const float *q, const float *k,
                       const float *v, float scale, float *room, float *out);

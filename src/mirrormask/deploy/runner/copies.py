@@ -13,13 +13,27 @@ from mirrormask.runtime import steps
 from mirrormask.runtime.steps import Place
 
 
-def move_step(operation: ops.Move) -> steps.Step:
-    """Return the step that copies a tensor into another layout."""
+def copy_steps(operation: ops.Move | ops.Join | ops.Split) -> list[steps.Step]:
+    """Return the steps that copy tensors into another layout.
+
+    Raises:
+        UnsupportedError: There are too many dimensions.
+    """
+    match operation:
+        case ops.Move():
+            return [_move_step(operation)]
+        case ops.Join():
+            return _join_steps(operation)
+        case ops.Split():
+            return _split_steps(operation)
+
+
+def _move_step(operation: ops.Move) -> steps.Step:
     pairs = _pairs(operation.source, operation.targets, operation.out)
     return _copy(operation.source.storage.place, operation.out, pairs, cleared=True)
 
 
-def join_steps(operation: ops.Join) -> list[steps.Step]:
+def _join_steps(operation: ops.Join) -> list[steps.Step]:
     """Return the steps that copy tensors into parts of a buffer, the first of which clears it."""
     out = operation.out
     covered = sum(math.prod(piece.source.shape) for piece in operation.pieces)
@@ -90,7 +104,7 @@ def _merged(pairs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     return found
 
 
-def split_steps(operation: ops.Split) -> list[steps.Step]:
+def _split_steps(operation: ops.Split) -> list[steps.Step]:
     """Return the steps that split images into phases, one for each."""
     view, out = operation.source, operation.out
     source = view.storage

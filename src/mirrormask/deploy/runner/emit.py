@@ -8,7 +8,7 @@ import numpy as np
 
 from mirrormask.deploy.runner import operations as ops
 from mirrormask.deploy.runner.arena import place_buffers
-from mirrormask.deploy.runner.copies import join_steps, move_step, split_steps
+from mirrormask.deploy.runner.copies import copy_steps
 from mirrormask.deploy.runner.operations import Network, Operation
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Port, Storage, View
@@ -47,17 +47,13 @@ class _Writer:
         try:
             self._add(operation)
         except UnsupportedError as reason:
-            raise UnsupportedError(str(reason), operator=operation.label) from None
+            raise UnsupportedError(str(reason), operator=operation.origin) from None
         self.labels += [operation.label] * (len(self.steps) - before)
 
     def _add(self, operation: Operation) -> None:
         match operation:
-            case ops.Move():
-                self.steps.append(move_step(operation))
-            case ops.Join():
-                self.steps += join_steps(operation)
-            case ops.Split():
-                self.steps += split_steps(operation)
+            case ops.Move() | ops.Join() | ops.Split():
+                self.steps += copy_steps(operation)
             case ops.Sparse():
                 self.steps.append(self._sparse(operation))
             case ops.Pooling():

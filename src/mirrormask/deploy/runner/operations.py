@@ -15,10 +15,14 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(eq=False, kw_only=True)
 class Operation:
-    """One step to be: what it reads and the buffer that it fills."""
+    """One step to be: what it reads and the buffer that it fills.
+
+    ``origin`` names the node of the exported graph that it is for.
+    """
 
     label: str
     out: Storage | Port
+    origin: str = ""
 
     def reads(self) -> list[Storage | Port]:
         """Return the buffers that are read."""

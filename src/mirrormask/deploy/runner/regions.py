@@ -16,8 +16,10 @@ from torch import fx
 # This registers what becomes of each operator.
 import mirrormask.deploy.runner.translate  # noqa: F401
 from mirrormask.deploy.runner.any_batch import OpenModel
+from mirrormask.deploy.runner.copies import copy_steps
 from mirrormask.deploy.runner.emit import emit
 from mirrormask.deploy.runner.graph import ModelProgram, gives_floats, operator_of
+from mirrormask.deploy.runner.operations import Join, Move, Split
 from mirrormask.deploy.runner.reasons import PartError, UnsupportedError
 from mirrormask.deploy.runner.translator import Translator, refuse
 from mirrormask.runtime.description import Description
@@ -219,7 +221,7 @@ def _gains(node: fx.Node, constants: Mapping[str, torch.Tensor]) -> bool:
 def _closed(
     regions: Iterable[Region], constants: Mapping[str, torch.Tensor], batch: int
 ) -> dict[str, str]:
-    """Return the outputs of regions that cannot leave them, each with the reason."""
+    """Return nodes whose values cannot leave a region, or be copied in it, with the reasons."""
     found: dict[str, str] = {}
     for region in regions:
         translator = region.translated(constants)
@@ -228,6 +230,12 @@ def _closed(
                 translator.write(node, batch)
             except UnsupportedError as reason:
                 found[node.name] = str(reason)
+        for operation in translator.builder.network.operations:
+            try:
+                if isinstance(operation, Move | Join | Split):
+                    copy_steps(operation)
+            except UnsupportedError as reason:
+                found[operation.origin] = str(reason)
     return found
 
 

@@ -95,6 +95,11 @@ class Translator:
         if view.shape != tuple(node.meta["val"].shape):
             raise UnsupportedError(f"{name} with these arguments")
         self.views[node] = view
+        self._sign(node)
+
+    def _sign(self, node: fx.Node) -> None:
+        for operation in self.builder.network.operations:
+            operation.origin = operation.origin or node.name
 
     def write(self, node: fx.Node, batch: int) -> None:
         """Make a node's value an output of the network, once all nodes are added."""
@@ -107,6 +112,7 @@ class Translator:
         targets = tuple(_row_major(dim, axis) for axis, dim in enumerate(view.dims))
         network.outputs.append(port)
         network.operations.append(Move(label="copy out", out=port, source=view, targets=targets))
+        self._sign(node)
 
     def view(self, node: Any) -> View:
         """Return the tensor that a node stands for."""

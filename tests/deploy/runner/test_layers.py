@@ -258,6 +258,30 @@ def test_fixed_numbers_for_each_channel(agree, thin, shape, last):
     ]
 
 
+class Gained(nn.Module):
+    """Numbers of some shape after a layer."""
+
+    def __init__(self, layer, *sizes):
+        super().__init__()
+        self.layer, self.gain = layer, nn.Parameter(torch.rand(sizes))
+
+    def forward(self, x):
+        return self.layer(x) * self.gain
+
+
+def test_fixed_numbers_along_other_dimensions_have_no_step():
+    image = torch.randn(2, 6, 5, 4)
+    for sizes, reason in (((5, 1), "not the channels"), ((6, 5, 1), "several dimensions")):
+        with pytest.raises(UnsupportedError, match=reason):
+            plan(Gained(nn.Conv2d(6, 6, 1), *sizes).requires_grad_(False), (image,))
+
+
+def test_one_number_over_features(agree, thin):
+    """One token is not one channel."""
+    net = nn.Sequential(nn.Linear(5, 4), nn.GELU(), nn.BatchNorm1d(1), nn.Linear(4, 3))
+    agree(thin(net, 0.3), torch.randn(3, 1, 5))
+
+
 @CASES
 @given(
     widths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
@@ -330,6 +354,13 @@ def test_layers_over_features_of_images(agree, thin, batch):
     description = agree(blocks, torch.randn(batch, 6, 8, 5), tolerance=5e-5)
     # A copy in and one out; in each block a convolution, a norm, two products and GELU.
     assert len(description.steps) == 2 + 2 * 5
+    # A padded convolution right behind a norm reads the gaps between the images.
+    held = {"a": nn.Conv2d(6, 6, 3, padding=1), "n": blocks[0].norm}
+    direct = Wrapped(
+        lambda held, x: held["a"](held["n"](held["a"](x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)),
+        **held,
+    )
+    agree(thin(direct, 0.3), torch.randn(batch, 6, 8, 5), tolerance=5e-5)
     rows = nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 9)).eval()
     agree(thin(rows), torch.randn(batch, 3, 4, 6), tolerance=5e-5)
 

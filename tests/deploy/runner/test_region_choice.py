@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,8 @@ from torch import nn
 from mirrormask.deploy.runner.any_batch import open_model
 from mirrormask.deploy.runner.reasons import PartError
 from mirrormask.deploy.runner.splitting import split
+from mirrormask.deploy.speed import Plan
+from mirrormask.errors import ArgumentError
 from mirrormask.kernels import kernel_status
 
 pytestmark = pytest.mark.skipif(not kernel_status().active, reason="no compiled kernels")
@@ -37,7 +41,16 @@ def test_what_torch_does_faster_stays_there(thin):
     assert "1 x conv2d (faster in torch)" in made.left
     assert torch.allclose(made.graph(x)[0], net(x), atol=1e-4)
     # A plan names what stayed: nothing is measured then, and the same comes out.
+    plan = Plan(choices={}, rewrite=False, part=1, slow=made.slow)
+    assert Plan.from_json(plan.to_json()).slow == made.slow
     again = split(opened, (x,), 1, slow=made.slow)
     assert (again.slow, again.left) == (made.slow, made.left)
     with pytest.raises(PartError):
         split(opened, (x,), 1, slow=("conv2d", "conv2d_1"))
+
+
+@pytest.mark.parametrize("slow", ["conv", [1], None, {"a": 1}])
+def test_a_damaged_plan_is_refused(slow):
+    text = json.dumps({"version": 1, "choices": {}, "rewrite": True, "part": 1, "slow": slow})
+    with pytest.raises(ArgumentError, match="damaged"):
+        Plan.from_json(text)

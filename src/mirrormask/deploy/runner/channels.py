@@ -24,6 +24,8 @@ def per_channel(
     Raises:
         UnsupportedError: The dimension is not what the channels of the tensor's buffer are.
     """
+    if len(factor) == 1:
+        return everywhere(t, node, tensor, factor.item(), shift.item())
     channels, view = whole(CHANNELS, len(factor)), t.view(tensor)
     if not isinstance(view.storage, Storage) or view.dims[axis] != channels:
         mover = t.builder.mover

@@ -40,7 +40,7 @@ class Fuser:
         Zeros stay zeros.
         """
         product = self._product(node, view)
-        if product is None or product.add is not None or len(factor) != len(product.weight):
+        if product is None or product.add is not None:
             return False
         bias = 0.0 if product.bias is None else product.bias.astype(np.float64)
         product.weight = (product.weight * factor[:, None]).astype(np.float32)

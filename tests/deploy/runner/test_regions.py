@@ -121,15 +121,6 @@ def regions(net, *inputs, part=None):
     return made
 
 
-class Wrapped(nn.Module):
-    def __init__(self, function, **modules):
-        super().__init__()
-        self.function, self.held = function, nn.ModuleDict(modules)
-
-    def forward(self, *inputs):
-        return self.function(self.held, *inputs)
-
-
 def layers(names, width=6):
     return {name: nn.Linear(width, width) for name in names}
 
@@ -158,16 +149,16 @@ def _tuple(held, x):
     ("function", "count"), [(_across, 2), (_crossing, 2), (_twice, 3), (_tuple, 1)]
 )
 @pytest.mark.parametrize(("batch", "part"), [(1, 1), (4, 1), (4, 2), (4, 4)])
-def test_cuts(thin, function, count, batch, part):
-    net = thin(Wrapped(function, **layers("ab"))).requires_grad_(False)
+def test_cuts(wrapped, thin, function, count, batch, part):
+    net = thin(wrapped(function, **layers("ab"))).requires_grad_(False)
     made = regions(net, torch.randn(batch, 6), part=part)
     assert len(made.regions) == count
     assert not any("linear" in line or "add" in line for line in made.left)
 
 
-def test_a_region_of_several_inputs_and_outputs(thin):
+def test_a_region_of_several_inputs_and_outputs(wrapped, thin):
     net = thin(
-        Wrapped(
+        wrapped(
             lambda held, x, y: torch.sin(held["a"](torch.cos(x)) + held["b"](y)) * held["b"](y),
             **layers("ab"),
         )
@@ -177,36 +168,36 @@ def test_a_region_of_several_inputs_and_outputs(thin):
     assert len(made.regions[0].program.inputs) == len(made.regions[0].program.outputs) == 2
 
 
-def test_what_has_nothing_sparse_beside_it_stays_in_torch(thin):
+def test_what_has_nothing_sparse_beside_it_stays_in_torch(wrapped, thin):
     held = layers("ab")
-    net = Wrapped(lambda held, x: held["b"](torch.sin(held["a"](F.gelu(torch.cos(x))))), **held)
+    net = wrapped(lambda held, x: held["b"](torch.sin(held["a"](F.gelu(torch.cos(x))))), **held)
     thin(held["a"], 0.9), thin(held["b"], 0.2)
     made = regions(net.requires_grad_(False), torch.randn(4, 6))
     assert len(made.regions) == 1
     assert "1 x linear (nothing sparse beside it)" in made.left
     with pytest.raises(UnsupportedError, match="no part of it"):
         thin(held["a"], 0.0)
-        net = Wrapped(lambda held, x: torch.sin(held["b"](x)), b=nn.Linear(6, 6))
+        net = wrapped(lambda held, x: torch.sin(held["b"](x)), b=nn.Linear(6, 6))
         regions(net.requires_grad_(False), torch.randn(4, 6))
 
 
-def test_values_that_do_not_begin_with_the_batch_stay_in_torch(thin):
+def test_values_that_do_not_begin_with_the_batch_stay_in_torch(wrapped, thin):
     def turned(held, x):
         y = held["a"](x)
         return held["b"](torch.sin(y.transpose(0, 1).contiguous()).transpose(0, 1))
 
-    net = thin(Wrapped(turned, **layers("ab"))).requires_grad_(False)
+    net = thin(wrapped(turned, **layers("ab"))).requires_grad_(False)
     made = regions(net, torch.randn(6, 5, 6), part=2)
     assert len(made.regions) == 2
     assert "2 x transpose (a value that does not begin with the batch)" in made.left
 
 
-def test_fixed_values_are_computed_once(thin):
+def test_fixed_values_are_computed_once(wrapped, thin):
     def placed(held, x):
         place = held["b"](torch.arange(30.0).reshape(5, 6) / 30)
         return torch.sin(held["a"](x) + place)
 
-    net = thin(Wrapped(placed, **layers("ab"))).requires_grad_(False)
+    net = thin(wrapped(placed, **layers("ab"))).requires_grad_(False)
     made = regions(net, torch.randn(2, 5, 6))
     assert [line.split()[2] for line in made.left] == ["add", "sin"]
 

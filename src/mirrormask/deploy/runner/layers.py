@@ -12,7 +12,7 @@ from mirrormask.deploy.runner.moves import Mover, same_grid
 from mirrormask.deploy.runner.operations import Array, Network, Taps
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Storage, View, image_dims, new_storage
-from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS, Atom, Dimensions, whole
+from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS, whole
 from mirrormask.runtime import steps
 
 
@@ -164,45 +164,6 @@ class Builder:
         self.network.operations.append(ops.Pointwise(label=label, a=a, b=b, out=out, what=what))
         return View(storage=out, dims=a.dims)
 
-    def norm(
-        self, x: View, weight: Array | None, bias: Array | None, epsilon: float, *, label: str
-    ) -> View:
-        """Add a LayerNorm over the last dimension."""
-        x = self.mover.as_features(x)
-        source = x.storage
-        assert isinstance(source, Storage)
-        if x.dims[-1] != whole(CHANNELS, source.sizes[CHANNELS]):
-            raise UnsupportedError("LayerNorm over features in another order")
-        out = same_grid(source, source.sizes)
-        self.network.operations.append(
-            ops.Norm(label=label, source=x, out=out, weight=weight, bias=bias, epsilon=epsilon)
-        )
-        return View(storage=out, dims=x.dims)
-
-    def attention(
-        self, q: View, k: View, v: View, *, scale: float, causal: bool, label: str
-    ) -> View:
-        """Add attention for ``[n, heads, tokens, depth]``."""
-        for view in (q, k, v):
-            if not isinstance(view.storage, Storage) or view.dims != _head_dims(view):
-                raise UnsupportedError(
-                    "attention over heads that do not lie side by side in features"
-                )
-        source = q.storage
-        assert isinstance(source, Storage)
-        heads, value_depth = q.shape[1], v.shape[3]
-        out = same_grid(source, (*source.sizes[:1], heads * value_depth, *source.sizes[2:]))
-        self.network.operations.append(
-            ops.Attention(
-                label=label, q=q, k=k, v=v, out=out, heads=heads, scale=scale, causal=causal
-            )
-        )
-        view = View(storage=out, dims=(q.dims[0], (), q.dims[2], ()))
-        heads_atom = (Atom(CHANNELS, heads, value_depth),) if heads > 1 else ()
-        return View(
-            storage=out, dims=(view.dims[0], heads_atom, view.dims[2], whole(CHANNELS, value_depth))
-        )
-
     def scale(self, x: View, factor: Array, shift: Array, *, label: str) -> View:
         """Add a factor and a summand for each channel of a tensor's buffer, as a diagonal."""
         x = self.mover.in_planes(x)
@@ -220,22 +181,6 @@ class Builder:
             )
         )
         return View(storage=out, dims=x.dims)
-
-
-def _head_dims(view: View) -> Dimensions:
-    storage = view.storage
-    assert isinstance(storage, Storage)
-    if len(view.shape) != 4:
-        return ()
-    images, heads, tokens, depth = view.shape
-    if storage.sizes != (images, heads * depth, 1, tokens):
-        return ()
-    return (
-        whole(IMAGES, images),
-        (Atom(CHANNELS, heads, depth),) if heads > 1 else (),
-        whole(COLUMNS, tokens),
-        whole(CHANNELS, depth),
-    )
 
 
 def _out_size(size: Sequence[int], taps: Taps) -> tuple[int, int]:

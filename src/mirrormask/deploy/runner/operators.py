@@ -12,6 +12,7 @@ from mirrormask.deploy.runner.channels import per_channel
 from mirrormask.deploy.runner.operations import Taps
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import View
+from mirrormask.deploy.runner.tokens import attention, norm
 from mirrormask.deploy.runner.translator import Translator, handles, pair
 
 
@@ -76,8 +77,13 @@ def _batch_norm(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
 def _layer_norm(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     if len(a["normalized_shape"]) != 1:
         raise UnsupportedError("LayerNorm over several dimensions")
-    return t.builder.norm(
-        t.view(a["input"]), t.array(a["weight"]), t.array(a["bias"]), a["eps"], label=node.name
+    return norm(
+        t.builder,
+        t.view(a["input"]),
+        t.array(a["weight"]),
+        t.array(a["bias"]),
+        a["eps"],
+        label=node.name,
     )
 
 
@@ -87,4 +93,4 @@ def _attention(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
         raise UnsupportedError("attention with a mask")
     q, k, v = (t.view(a[name]) for name in ("query", "key", "value"))
     scale = a["scale"] if a["scale"] is not None else 1.0 / math.sqrt(q.shape[-1])
-    return t.builder.attention(q, k, v, scale=scale, causal=bool(a["is_causal"]), label=node.name)
+    return attention(t.builder, q, k, v, scale=scale, causal=bool(a["is_causal"]), label=node.name)

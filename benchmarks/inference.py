@@ -25,7 +25,19 @@ from torch import nn
 from mirrormask.deploy import BenchOptions, BenchReport, bench, compile, speed_report
 from mirrormask.deploy.timing import interleave, machine
 from mirrormask.study.models import build
-from networks import Block, ImageNetResNet18, conv, cut, is_dead, mlp, models
+from networks import (
+    Block,
+    GatedNet,
+    ImageNetResNet18,
+    MishNet,
+    Reader,
+    conv,
+    cut,
+    is_dead,
+    mlp,
+    models,
+    sentence,
+)
 
 RESULTS = Path(__file__).parent / "results"
 LEVELS = (0.9, 0.95, 0.99)
@@ -65,7 +77,7 @@ def rows_of(report: BenchReport, name: str, level: float, spread: float) -> list
 
 def calmest(
     model: nn.Module,
-    x: torch.Tensor,
+    x: torch.Tensor | tuple[torch.Tensor, ...],
     batch: int,
     runtimes: tuple[str, ...] = BenchOptions.runtimes,
     *,
@@ -116,41 +128,45 @@ def nets(wanted: list[str]) -> None:
     """Time whole nets, or those that are wanted, against ONNX Runtime and eager torch."""
     path = RESULTS / "inference_nets.json"
     rows = json.loads(path.read_text())["rows"] if wanted else []
-    cases: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    image = torch.randn(1, 3, 32, 32)
+    cases: dict[str, tuple[Callable[[], nn.Module], tuple[torch.Tensor, ...]]] = {
         "demo cnn": (
             lambda: build("cnn", in_channels=1, image_size=28, num_classes=10),
-            (1, 28, 28),
+            (torch.randn(1, 1, 28, 28),),
         ),
         "demo mlp": (
             lambda: build("mlp", in_channels=1, image_size=28, num_classes=10),
-            (1, 28, 28),
+            (torch.randn(1, 1, 28, 28),),
         ),
         "resnet20": (
             lambda: build("resnet20", in_channels=3, image_size=32, num_classes=10),
-            (3, 32, 32),
+            (image,),
         ),
         "resnet18 for 32x32": (
             lambda: build("resnet18-cifar", in_channels=3, image_size=32, num_classes=10),
-            (3, 32, 32),
+            (image,),
         ),
-        "resnet18 at 224x224": (ImageNetResNet18, (3, 224, 224)),
-        "block d=512, 16 tokens": (Block, (16, 512)),
+        "resnet18 at 224x224": (ImageNetResNet18, (torch.randn(1, 3, 224, 224),)),
+        "block d=512, 16 tokens": (Block, (torch.randn(1, 16, 512),)),
+        "gated net at 96x96": (GatedNet, (torch.randn(1, 3, 96, 96),)),
+        "residual net with mish": (MishNet, (image,)),
+        "reader, 64 tokens": (Reader, sentence()),
     }
-    for name, (make, shape) in cases.items():
+    for name, (make, example) in cases.items():
         if wanted and name not in wanted:
             continue
         rows = [row for row in rows if row["name"] != name]
         for level in LEVELS:
             torch.manual_seed(0)
-            model, x = cut(make(), level), torch.randn(1, *shape)
-            if is_dead(model, x):
+            model = cut(make(), level)
+            if is_dead(model, example):
                 print(f"{name:22} {level:.0%}: left out, its outputs do not depend on the input")
                 continue
             for batch in (1, 16):
                 runtimes = ("ONNX Runtime", "ONNX Runtime int8")
                 # A second or more a call: a few rounds are long enough to be calm.
                 rounds = 9 if batch > 1 and name.startswith("resnet18") else 31
-                report, spread = calmest(model, x, batch, runtimes, rounds=rounds)
+                report, spread = calmest(model, example, batch, runtimes, rounds=rounds)
                 rows += rows_of(report, name, level, spread)
         write("nets", {"rows": rows, "machine": machine()})
 

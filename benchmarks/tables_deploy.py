@@ -17,6 +17,9 @@ NETS = {
     "resnet18 for 32x32": "ResNet-18, 32x32",
     "resnet18 at 224x224": "ResNet-18, 224x224",
     "block d=512, 16 tokens": "transformer block d=512, 16 tokens",
+    "gated net at 96x96": "MobileNetV3 blocks with gates, 96x96",
+    "residual net with mish": "residual net with Mish, 32x32 (regions)",
+    "reader, 64 tokens": "encoder with tokens and mask, 64 tokens (regions)",
 }
 
 

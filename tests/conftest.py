@@ -40,8 +40,9 @@ def without_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def programs_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let compiling keep the whole model's program, whatever a busy machine measures."""
+    """Let compiling keep programs, of whole models or regions, whatever a busy machine measures."""
     from mirrormask.deploy import guard
+    from mirrormask.deploy.runner import splitting
 
     measure = guard._fastest
 
@@ -50,6 +51,7 @@ def programs_win(monkeypatch: pytest.MonkeyPatch) -> None:
         return "program", timings
 
     monkeypatch.setattr(guard, "_fastest", chosen)
+    monkeypatch.setattr(splitting, "slow_nodes", lambda *_: ())
 
 
 @pytest.fixture

@@ -120,19 +120,31 @@ static void make_pool(struct subject *s)
 static void make_pointwise(struct subject *s)
 {
     int64_t planes = between(1, 3), count = between(1, 40), step = more(count), front = between(0, 3);
-    int64_t what = between(0, MM_POINTWISE_KINDS - 1);
+    int64_t what = between(0, MM_POINTWISE_KINDS - 1), two = what >= MM_ADD && what <= MM_SUBTRACT;
     s->step.pointwise = (struct mm_pointwise_step){
-        MM_STEP_POINTWISE, somewhere(1, 0), somewhere(what >= MM_ADD ? 0 : -1, 0), somewhere(2, front),
-        what, planes, count, count, count, step, front};
+        MM_STEP_POINTWISE, somewhere(1, 0), somewhere(two ? 0 : -1, 0), somewhere(2, front),
+        what, planes, count, count, count, step, front, what >= MM_CLAMP || draw() % 2 ? 5 : -1,
+        draw() % 2 ? INTEGERS - count : -1};
     s->arena = s->ports[0] = planes * count, s->ports[1] = front + planes * step;
+}
+
+static void make_gate(struct subject *s)
+{
+    int64_t planes = between(1, 3), images = between(1, 3), used = between(1, 20), image = more(used);
+    int64_t plane = (images - 1) * image + used, step = more(plane), front = between(0, 3);
+    s->step.gate = (struct mm_gate_step){MM_STEP_GATE, somewhere(1, 0), somewhere(0, 0),
+                                         somewhere(2, front), planes, images, image, used, plane,
+                                         images, 1, step, front};
+    s->arena = planes * images, s->ports[0] = planes * plane, s->ports[1] = front + planes * step;
 }
 
 static void make_norm(struct subject *s)
 {
-    int64_t planes = between(1, 5), count = between(1, 80);
-    s->step.norm = (struct mm_norm_step){MM_STEP_NORM, somewhere(1, 0), somewhere(2, 0), planes, count,
-                                         count, count, draw() % 2 ? 0 : -1, draw() % 2 ? 9 : -1, 20};
-    s->ports[0] = s->ports[1] = planes * count, s->arena = 0;
+    int64_t planes = between(1, 5), count = between(1, 80), step = more(count), front = between(0, 3);
+    s->step.norm = (struct mm_norm_step){MM_STEP_NORM, somewhere(1, 0), somewhere(2, front), planes, count,
+                                         count, step, draw() % 2 ? 0 : -1, draw() % 2 ? 9 : -1, 20, front,
+                                         draw() % 2 ? INTEGERS - count : -1};
+    s->ports[0] = planes * count, s->ports[1] = front + planes * step, s->arena = 0;
 }
 
 static void make_attention(struct subject *s)
@@ -219,13 +231,14 @@ static void damage(struct subject *s)
 static int one_case(void)
 {
     static void (*const makers[])(struct subject *) = {make_planes, make_vector,    make_tile, make_copy,
-                                                       make_pool,   make_pointwise, make_norm, make_attention};
+                                                       make_pool,   make_pointwise, make_norm, make_attention,
+                                                       make_gate};
     struct subject s;
     memset(&s, 0, sizeof s);
     for (int i = 0; i < FLOATS; i++)
         s.constants[i] = (float)between(-16, 16) / 8.0f;
     s.constants[20] = 1e-5f;
-    int kind = (int)(draw() % 8), damaged = (int)(draw() % 2);
+    int kind = (int)(draw() % 9), damaged = (int)(draw() % 2);
     makers[kind](&s);
     if (damaged)
         damage(&s);

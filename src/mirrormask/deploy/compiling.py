@@ -65,7 +65,8 @@ def compile(
     BatchNorm is folded, channels that sparsity left dead are removed, each layer is timed dense
     against sparse on the input that it really gets, with the present number of threads, and the
     faster is kept. Where every operation of the model has a step for it, the whole net is also
-    planned as one program, which runs without Python between its layers. The outputs are compared
+    planned as one program, which runs without Python between its layers; where some have none,
+    the regions between them are, each if it runs faster so. The outputs are compared
     with the dense model's, and the whole nets are timed against each other once more: if nothing is
     faster, the copy that comes back is the dense model.
 
@@ -132,7 +133,7 @@ def compile(
         tolerance=options.tolerance,
         rounds=options.net_rounds,
         plain=plain if (worth_it if plan is None else plan.part > 0) else None,
-        part=None if plan is None else plan.part,
+        plan=plan,
     )
 
 

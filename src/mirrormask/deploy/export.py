@@ -24,7 +24,7 @@ from mirrormask.deploy.extras import optional
 from mirrormask.deploy.model_graph import replace_module
 from mirrormask.deploy.outputs import output_error, tensors_in
 from mirrormask.deploy.pack import save
-from mirrormask.deploy.runner.forward import detach
+from mirrormask.deploy.runner.attached import detach
 from mirrormask.deploy.sparse_conv import SparseConv2d
 from mirrormask.deploy.sparse_embedding import SparseEmbedding
 from mirrormask.deploy.sparse_linear import SparseLinear

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from torch import nn
 
 from mirrormask.deploy.model_graph import storage_bytes
 from mirrormask.deploy.outputs import output_error
-from mirrormask.deploy.runner.forward import program_of
+from mirrormask.deploy.runner.attached import planned_of
+from mirrormask.deploy.runner.forward import ProgramForward
 from mirrormask.deploy.runner.reasons import UnsupportedError
-from mirrormask.deploy.runner.trial import with_program
+from mirrormask.deploy.runner.split_forward import SplitForward
+from mirrormask.deploy.runner.trial import with_program, with_regions
 from mirrormask.deploy.speed import LayerSpeed, Plan, SpeedReport
 from mirrormask.deploy.timing import Timings, interleave, machine
 
@@ -55,12 +58,12 @@ def keep_fastest(
     tolerance: float,
     rounds: int,
     plain: nn.Module | None = None,
-    part: int | None = None,
+    plan: Plan | None = None,
 ) -> nn.Module:
     """Time the whole nets against each other and return the one to use, with its report.
 
     ``plain`` is the rewritten model in ordinary layers, if running it as one program is to be tried
-    as well; ``part`` says in parts of how many examples, where that was decided before.
+    as well, and in regions where it cannot; ``plan`` says how, where that was decided before.
     """
     contenders: dict[str, nn.Module] = {"dense": job.dense}
     if job.rewritten is not job.dense:
@@ -73,7 +76,7 @@ def keep_fastest(
         else:
             job.notes.append(f"sparse layers were undone: outputs would differ by {error:.1e}")
     if plain is not None:
-        found = _as_program(job, plain, contenders.get("sparse", job.rewritten), part, tolerance)
+        found = _planned(job, plain, contenders.get("sparse", job.rewritten), plan, tolerance)
         if found is not None:
             contenders["program"] = found
     best, timings = _fastest(job, contenders, rounds)
@@ -83,23 +86,30 @@ def keep_fastest(
     return chosen
 
 
-def _as_program(
-    job: CompileJob, plain: nn.Module, compiled: nn.Module, part: int | None, tolerance: float
+def _planned(
+    job: CompileJob, plain: nn.Module, compiled: nn.Module, plan: Plan | None, tolerance: float
 ) -> nn.Module | None:
-    """Return the net as one program, or None with a note that says why not."""
+    """Return the net as one program, or in regions, or None; notes say why not as one."""
+    part, slow = (None, None) if plan is None else (plan.part, plan.slow)
+    given = plain, compiled, job.inputs
+    forms: dict[str, Callable[[], nn.Module]] = {
+        "as one program": partial(with_program, *given, job.expected, part=part),
+        "in regions": partial(with_regions, *given, keywords=job.keywords, part=part, slow=slow),
+    }
     if job.keywords:
         job.notes.append("not run as one program: keyword inputs")
-        return None
-    try:
-        found = with_program(plain, compiled, job.inputs, job.expected, part=part)
-    except UnsupportedError as reason:
-        job.notes.append(f"not run as one program: {reason}")
-        return None
-    error = job.error(found)
-    if error > tolerance:
-        job.notes.append(f"not run as one program: outputs would differ by {error:.1e}")
-        return None
-    return found
+        del forms["as one program"]
+    for name, attempt in forms.items():
+        try:
+            found = attempt()
+        except UnsupportedError as reason:
+            job.notes.append(f"not run {name}: {reason}")
+            continue
+        error = job.error(found)
+        if error <= tolerance:
+            return found
+        job.notes.append(f"not run {name}: outputs would differ by {error:.1e}")
+    return None
 
 
 def _fastest(
@@ -128,40 +138,50 @@ def _report(
     gain = timings.speedup(best, over="dense")
     used = [layer for layer in layers if best != "rewritten" and layer.choice != "dense"]
     used = used if best != "dense" else []
-    program = program_of(chosen)
+    planned = planned_of(chosen)
     if best == "dense":
         tried = [name for name in timings.milliseconds if name != "dense"]
         ratios = [f"{timings.speedup(name, over='dense').median:.2f}x" for name in tried]
         why = f"the best alternative ran at {', '.join(ratios)}" if tried else "no layer gained"
         verdict = f"not faster: the dense model is kept ({why})"
-    elif program is not None:
-        steps, part = len(program.description.steps), program.description.part
-        verdict = (
-            f"{gain.median:.2f}x faster than dense eager torch, as one program of {steps} steps, "
-            f"{part} {'example' if part == 1 else 'examples'} at a time"
-        )
+    elif planned is not None:
+        part = f"{planned.part} {'example' if planned.part == 1 else 'examples'} at a time"
+        verdict = f"{gain.median:.2f}x faster than dense eager torch, {_form(planned)}, {part}"
     else:
         verdict = f"{gain.median:.2f}x faster than dense eager torch, {len(used)} sparse layers"
+    notes = list(job.notes)
+    if isinstance(planned, SplitForward) and planned.split.left:
+        notes.append(f"left to torch: {', '.join(planned.split.left)}")
     tensors = [*job.inputs, *job.keywords.values()]
     return SpeedReport(
         layers=tuple(layers),
         faster=best != "dense",
         verdict=verdict,
-        notes=tuple(job.notes),
+        notes=tuple(notes),
         dense_ms=timings.median("dense"),
         compiled_ms=timings.median(best),
         speedup=gain.median,
         speedup_low=gain.low,
         speedup_high=gain.high,
         dense_bytes=storage_bytes(job.dense),
-        compiled_bytes=storage_bytes(chosen) + (program.program.nbytes if program else 0),
+        compiled_bytes=storage_bytes(chosen) + (planned.nbytes if planned else 0),
         max_error=job.error(chosen),
         plan=Plan(
             choices={layer.name: layer.choice for layer in used},
             rewrite=best != "dense" and job.rewritten is not job.dense,
-            part=program.description.part if program else 0,
+            part=planned.part if planned else 0,
+            slow=planned.split.slow if isinstance(planned, SplitForward) else (),
         ),
         threads=torch.get_num_threads(),
         shapes=tuple(str(list(x.shape)) for x in tensors if isinstance(x, torch.Tensor)),
         machine=machine(),
+    )
+
+
+def _form(planned: ProgramForward | SplitForward) -> str:
+    if isinstance(planned, ProgramForward):
+        return f"as one program of {planned.steps} steps"
+    count = len(planned.split.regions)
+    return (
+        f"in {count} region{'' if count == 1 else 's'} of {planned.steps} steps with torch between"
     )

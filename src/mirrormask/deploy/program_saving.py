@@ -14,7 +14,7 @@ from mirrormask.deploy.arguments import module_of
 from mirrormask.deploy.example_inputs import Inputs, arguments_of
 from mirrormask.deploy.export import densified
 from mirrormask.deploy.outputs import output_error, tensors_in
-from mirrormask.deploy.runner.forward import program_of
+from mirrormask.deploy.runner.attached import program_of
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.trial import with_program
 from mirrormask.errors import ArgumentError, OutputError

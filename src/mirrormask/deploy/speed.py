@@ -59,12 +59,15 @@ class Plan:
     """What was decided for a model, to be used again without measuring the layers.
 
     ``choices`` maps layers to their forms; layers that are not named stay dense. ``rewrite`` says
-    whether norms are folded and dead channels removed first.
+    whether norms are folded and dead channels removed first. ``part`` is how many examples a
+    program works on at a time, 0 without one. ``slow`` names operators of the exported graph that
+    have steps and yet stay in torch.
     """
 
     choices: Mapping[str, Form]
     rewrite: bool
     part: int = 0
+    slow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.part < 0:
@@ -79,7 +82,7 @@ class Plan:
     def to_json(self) -> str:
         """Return the plan as text."""
         data = {"choices": dict(self.choices), "rewrite": self.rewrite, "part": self.part}
-        return json.dumps({"version": 1, **data})
+        return json.dumps({"version": 1, **data, "slow": list(self.slow)})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -100,10 +103,13 @@ class Plan:
         if not isinstance(data, dict) or data.get("version") != 1:
             raise ArgumentError("the text is no plan of this version: compile again without it")
         choices, rewrite = data.get("choices"), data.get("rewrite")
-        part = data.get("part", 0)
+        part, slow = data.get("part", 0), data.get("slow", [])
         if not isinstance(choices, dict) or not isinstance(rewrite, bool) or type(part) is not int:
             raise ArgumentError("the plan is damaged: compile again without it")
-        return cls(choices=cast(dict[str, Form], choices), rewrite=rewrite, part=part)
+        if not isinstance(slow, list) or not all(isinstance(name, str) for name in slow):
+            raise ArgumentError("the plan is damaged: compile again without it")
+        choices = cast(dict[str, Form], choices)
+        return cls(choices=choices, rewrite=rewrite, part=part, slow=tuple(slow))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,7 @@ _VARIED: dict[str, tuple[str, tuple[str, ...]]] = {
     "panel": ("mm_variant", ()),
     "planes": ("mm_planes", ()),
     "images": ("mm_images", ()),
+    "points": ("mm_points", ()),
     "lanes": ("mm_lanes", ()),
     "flow_loops": ("mm_flow", ("-ffp-contract=off",)),
 }

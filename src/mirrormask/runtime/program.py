@@ -59,6 +59,10 @@ class Program:
         self._ports = ctypes.c_void_p * len(ports)
         weakref.finalize(self, library.close_program, self._handle)
 
+    def __reduce__(self) -> tuple[type[Program], tuple[Description]]:
+        # A program holds addresses of this process: copies and pickles make their own.
+        return Program, (self.description,)
+
     @property
     def nbytes(self) -> int:
         """Bytes of the weights and indices in memory."""

@@ -14,6 +14,7 @@ UNIT = 8
 DIMENSIONS = 5
 POOL_MAX, POOL_MEAN, POOL_MEAN_INSIDE = range(3)
 RELU, GELU, GELU_TANH, SILU, ADD, MULTIPLY, ADD_RELU, SUBTRACT = range(8)
+SIGMOID, HARDSIGMOID, HARDSWISH, TANH, CLAMP, LEAKY_RELU, ELU = range(8, 15)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +140,7 @@ class Pool(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class Pointwise(Step):
-    """One or two operands, position by position."""
+    """One or two operands, position by position; some kinds have two ``parameters``."""
 
     kind = 6
     a: Place
@@ -152,6 +153,8 @@ class Pointwise(Step):
     b_step: int
     out_step: int
     front: int
+    parameters: int = -1
+    mask: int = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +171,8 @@ class Norm(Step):
     weight: int
     bias: int
     epsilon: int
+    front: int
+    mask: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,3 +196,22 @@ class Attention(Step):
     out_step: int
     scale: int
     causal: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(Step):
+    """Images of planes, each times one number of its own."""
+
+    kind = 9
+    source: Place
+    gate: Place
+    out: Place
+    planes: int
+    images: int
+    image: int
+    used: int
+    source_step: int
+    gate_step: int
+    gate_image: int
+    out_step: int
+    front: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,24 @@ from mirrormask.deploy.outputs import output_error
 from mirrormask.deploy.runner import plan
 from mirrormask.kernels import kernels
 from mirrormask.runtime import Description, Program
+
+
+class Wrapped(nn.Module):
+    """A function with modules of its own as a model."""
+
+    def __init__(self, function: Callable[..., Any], **modules: nn.Module) -> None:
+        super().__init__()
+        self.function, self.held = function, nn.ModuleDict(modules)
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """Compute the function of the modules and the inputs."""
+        return self.function(self.held, *inputs)
+
+
+@pytest.fixture
+def wrapped() -> type[nn.Module]:
+    """Return the class of models that are a function and its modules."""
+    return Wrapped
 
 
 @pytest.fixture

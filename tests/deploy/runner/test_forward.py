@@ -12,7 +12,7 @@ from torch import nn
 import mirrormask as mm
 from mirrormask.deploy import export_model
 from mirrormask.deploy.guard import CompileJob
-from mirrormask.deploy.runner.forward import program_of
+from mirrormask.deploy.runner.attached import program_of
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.trial import with_program
 from mirrormask.kernels import kernel_status

@@ -45,6 +45,18 @@ def test_a_transformer_block(agree, thin, batch, tokens, monkeypatch):
     assert len(description.steps) == 12
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_blocks_with_gates(agree, thin, batch, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    gated = import_module("networks").Gated
+    net = nn.Sequential(gated(8, 8, 1), gated(8, 16, 2), gated(16, 16, 1))
+    description = agree(thin(net, 0.5), torch.randn(batch, 8, 12, 12), tolerance=5e-5)
+    # Every block: five products with norms and ReLU inside, two hardswish, a mean, a hardsigmoid, a
+    # gate; the second one splits its image first.
+    split = description.labels.count("split by strides")
+    assert len(description.steps) == 3 * 10 + 2 + split
+
+
 class Residual(nn.Module):
     """Strided blocks whose shortcut shares its split input with the main path."""
 

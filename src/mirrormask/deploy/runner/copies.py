@@ -2,22 +2,65 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 from mirrormask.deploy.runner import operations as ops
 from mirrormask.deploy.runner.reasons import UnsupportedError
-from mirrormask.deploy.runner.storage import Port, Storage
+from mirrormask.deploy.runner.storage import Port, Storage, View
+from mirrormask.deploy.runner.views import Dimension
 from mirrormask.runtime import steps
 from mirrormask.runtime.steps import Place
 
 
-def move_step(operation: ops.Move) -> steps.Step:
-    """Return the step that copies a tensor into another layout."""
-    view, out = operation.source, operation.out
-    pairs = [
+def copy_steps(operation: ops.Move | ops.Join | ops.Split) -> list[steps.Step]:
+    """Return the steps that copy tensors into another layout.
+
+    Raises:
+        UnsupportedError: There are too many dimensions.
+    """
+    match operation:
+        case ops.Move():
+            return [_move_step(operation)]
+        case ops.Join():
+            return _join_steps(operation)
+        case ops.Split():
+            return _split_steps(operation)
+
+
+def _move_step(operation: ops.Move) -> steps.Step:
+    pairs = _pairs(operation.source, operation.targets, operation.out)
+    return _copy(operation.source.storage.place, operation.out, pairs, cleared=True)
+
+
+def _join_steps(operation: ops.Join) -> list[steps.Step]:
+    """Return the steps that copy tensors into parts of a buffer, the first of which clears it."""
+    out = operation.out
+    covered = sum(math.prod(piece.source.shape) for piece in operation.pieces)
+    found: list[steps.Step] = []
+    for piece in operation.pieces:
+        copy = _copy(
+            piece.source.storage.place,
+            out,
+            _pairs(piece.source, piece.targets, out),
+            cleared=not found,
+            offset=piece.begin * out.steps[piece.axis],
+        )
+        if not found and covered < math.prod(out.sizes):
+            copy = replace(copy, zero_at=out.offset, zeros=out.floats)
+        found.append(copy)
+    return found
+
+
+def _pairs(
+    view: View, targets: tuple[Dimension, ...], out: Storage | Port
+) -> list[tuple[int, int, int]]:
+    """Return size, source step and target step of each piece of a dimension."""
+    return [
         (atom.size, view.storage.steps[atom.axis] * atom.step, out.steps[target.axis] * target.step)
-        for source, targets in zip(view.dims, operation.targets, strict=True)
-        for atom, target in zip(source, targets, strict=True)
+        for source, there in zip(view.dims, targets, strict=True)
+        for atom, target in zip(source, there, strict=True)
     ]
-    return _copy(view.storage.place, out, pairs, cleared=isinstance(out, Storage))
 
 
 def _copy(
@@ -61,7 +104,7 @@ def _merged(pairs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     return found
 
 
-def split_steps(operation: ops.Split) -> list[steps.Step]:
+def _split_steps(operation: ops.Split) -> list[steps.Step]:
     """Return the steps that split images into phases, one for each."""
     view, out = operation.source, operation.out
     source = view.storage

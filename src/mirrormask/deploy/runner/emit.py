@@ -8,7 +8,7 @@ import numpy as np
 
 from mirrormask.deploy.runner import operations as ops
 from mirrormask.deploy.runner.arena import place_buffers
-from mirrormask.deploy.runner.copies import move_step, split_steps
+from mirrormask.deploy.runner.copies import copy_steps
 from mirrormask.deploy.runner.operations import Network, Operation
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Port, Storage, View
@@ -44,24 +44,30 @@ class _Writer:
     def add(self, operation: Operation) -> None:
         """Append the steps of one operation."""
         before = len(self.steps)
+        try:
+            self._add(operation)
+        except UnsupportedError as reason:
+            raise UnsupportedError(str(reason), operator=operation.origin) from None
+        self.labels += [operation.label] * (len(self.steps) - before)
+
+    def _add(self, operation: Operation) -> None:
         match operation:
-            case ops.Move():
-                self.steps.append(move_step(operation))
-            case ops.Split():
-                self.steps += split_steps(operation)
+            case ops.Move() | ops.Join() | ops.Split():
+                self.steps += copy_steps(operation)
             case ops.Sparse():
                 self.steps.append(self._sparse(operation))
             case ops.Pooling():
                 self.steps.append(_pool(operation))
             case ops.Pointwise():
-                self.steps.append(_pointwise(operation))
+                self.steps.append(self._pointwise(operation))
+            case ops.Gate():
+                self.steps.append(_gate(operation))
             case ops.Norm():
                 self.steps.append(self._norm(operation))
             case ops.Attention():
                 self.steps.append(self._attention(operation))
             case _:
                 raise UnsupportedError(type(operation).__name__)
-        self.labels += [operation.label] * (len(self.steps) - before)
 
     def finished(self, network: Network, arena: int) -> description.Description:
         """Return everything as arrays, with the matrices behind the masks."""
@@ -107,8 +113,29 @@ class _Writer:
             mask=self.weights.mask(out),
         )
 
+    def _pointwise(self, operation: ops.Pointwise) -> steps.Step:
+        a, b, out = operation.a.storage, operation.b, operation.out
+        assert isinstance(a, Storage)
+        given = operation.parameters
+        parameters = None if given is None else np.array(given, dtype=np.float32)
+        return steps.Pointwise(
+            a=a.place,
+            b=Place() if b is None else b.storage.place,
+            out=out.place,
+            what=operation.what,
+            planes=out.sizes[CHANNELS],
+            count=min(out.plane, a.plane) if out.plane > 1 else 1,
+            a_step=a.plane,
+            b_step=0 if b is None else b.storage.steps[CHANNELS],
+            out_step=out.plane,
+            front=out.front,
+            parameters=self.weights.numbers(parameters),
+            mask=self.weights.mask(out) if operation.moves_zero else -1,
+        )
+
     def _norm(self, operation: ops.Norm) -> steps.Step:
-        source, out = _gapless(operation.source), operation.out
+        source, out = operation.source.storage, operation.out
+        assert isinstance(source, Storage)
         return steps.Norm(
             source=source.place,
             out=out.place,
@@ -119,6 +146,8 @@ class _Writer:
             weight=self.weights.numbers(operation.weight),
             bias=self.weights.numbers(operation.bias),
             epsilon=self.weights.numbers(np.array([operation.epsilon], dtype=np.float32)),
+            front=out.front,
+            mask=self.weights.mask(out),
         )
 
     def _attention(self, operation: ops.Attention) -> steps.Step:
@@ -174,7 +203,7 @@ def _gapless(view: View) -> Storage:
     storage = view.storage
     assert isinstance(storage, Storage)
     if not storage.gapless:
-        raise UnsupportedError("LayerNorm or attention between padded convolutions")
+        raise UnsupportedError("attention between padded convolutions")
     return storage
 
 
@@ -200,18 +229,21 @@ def _pool(operation: ops.Pooling) -> steps.Step:
     )
 
 
-def _pointwise(operation: ops.Pointwise) -> steps.Step:
-    a, b, out = operation.a.storage, operation.b, operation.out
-    assert isinstance(a, Storage)
-    return steps.Pointwise(
-        a=a.place,
-        b=Place() if b is None else b.storage.place,
+def _gate(operation: ops.Gate) -> steps.Step:
+    source, factors, out = operation.source.storage, operation.factors.storage, operation.out
+    assert isinstance(source, Storage) and isinstance(factors, Storage)
+    _, _, rows, columns = out.sizes
+    return steps.Gate(
+        source=source.place,
+        gate=factors.place,
         out=out.place,
-        what=operation.what,
         planes=out.sizes[CHANNELS],
-        count=min(out.plane, a.plane) if out.plane > 1 else 1,
-        a_step=a.plane,
-        b_step=0 if b is None else b.storage.steps[CHANNELS],
+        images=out.sizes[IMAGES],
+        image=out.steps[IMAGES],
+        used=(rows - 1) * out.steps[ROWS] + columns,
+        source_step=source.plane,
+        gate_step=factors.steps[CHANNELS],
+        gate_image=factors.steps[IMAGES],
         out_step=out.plane,
         front=out.front,
     )

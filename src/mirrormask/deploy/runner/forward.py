@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mirrormask.deploy.csr import is_recording
+from mirrormask.deploy.runner.region_module import empty
 from mirrormask.runtime.description import Description
 from mirrormask.runtime.program import Program
 
@@ -24,12 +25,25 @@ class ProgramForward:
 
     def __init__(self, model: nn.Module, description: Description, *, single: bool) -> None:
         self._model, self.description, self._single = model, description, single
-        self._prepare()
-
-    def _prepare(self) -> None:
-        self.program = Program(self.description)
+        self.program = Program(description)
+        self._types = (torch.float32,) * len(description.inputs)
         # For each shape of the first input that fits: how many parts, and sizes of the outputs.
         self._known: dict[torch.Size, tuple[int, list[tuple[int, ...]]]] = {}
+
+    @property
+    def part(self) -> int:
+        """How many examples one run works on."""
+        return self.description.part
+
+    @property
+    def steps(self) -> int:
+        """Of how many steps the program consists."""
+        return len(self.description.steps)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its weights and indices in memory."""
+        return self.program.nbytes
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """Compute the model."""
@@ -40,25 +54,18 @@ class ProgramForward:
         parts, shapes = sizes
         threads = torch.get_num_threads()
         if self._single and len(inputs) == 1:
-            x, out = inputs[0].contiguous(), _empty(shapes[0])
+            x, out = inputs[0].contiguous(), empty(shapes[0])
             self.program.run((x.data_ptr(), out.data_ptr()), parts=parts, threads=threads)
             return out
         tensors = [value.contiguous() for value in inputs]
-        made = [_empty(shape) for shape in shapes]
+        made = [empty(shape) for shape in shapes]
         addresses = [tensor.data_ptr() for tensor in (*tensors, *made)]
         self.program.run(addresses, parts=parts, threads=threads)
         return made[0] if self._single else tuple(made)
 
     def _sizes(self, inputs: tuple[Any, ...]) -> tuple[int, list[tuple[int, ...]]] | None:
         """Return parts and sizes of the outputs, or None if the program is not for such inputs."""
-        if self._model.training or len(inputs) != len(self.description.inputs):
-            return None
-        for value in inputs:
-            if type(value) is not torch.Tensor or value.dtype is not torch.float32:
-                return None
-            if not value.is_cpu or (value.requires_grad and torch.is_grad_enabled()):
-                return None
-        if is_recording():
+        if not may_run(self._model, inputs, self._types):
             return None
         found = self._known.get(inputs[0].shape)
         if found is None or len(inputs) > 1:
@@ -79,40 +86,14 @@ class ProgramForward:
             self._known[shapes[0]] = parts, outputs
         return parts, outputs
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A program holds addresses of this process: copies and pickles make their own.
-        mine = ("program", "_known")
-        return {name: value for name, value in self.__dict__.items() if name not in mine}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._prepare()
-
-
-def _empty(shape: tuple[int, ...]) -> torch.Tensor:
-    # Whatever torch's defaults are: the program writes float32 to an address of the CPU.
-    return torch.empty(*shape, dtype=torch.float32, device="cpu")
-
-
-def attach(model: nn.Module, description: Description, *, single: bool) -> None:
-    """Make a model run as a program from now on."""
-    # A bound method, as torch expects one: exporting looks into its code.
-    model.forward = ProgramForward(model, description, single=single).forward
-    # A program has copies of the weights, which would go on as if nothing had been loaded.
-    model.register_load_state_dict_post_hook(_went_stale)  # type: ignore[no-untyped-call]
-
-
-def detach(model: nn.Module) -> None:
-    """Make a model run layer by layer again."""
-    if program_of(model) is not None:
-        del model.__dict__["forward"]
-
-
-def _went_stale(model: nn.Module, incompatible: object) -> None:
-    detach(model)
-
-
-def program_of(model: nn.Module) -> ProgramForward | None:
-    """Return the program that a model runs as, or None."""
-    found = getattr(model.__dict__.get("forward"), "__self__", None)
-    return found if isinstance(found, ProgramForward) else None
+def may_run(model: nn.Module, inputs: tuple[Any, ...], types: tuple[torch.dtype, ...]) -> bool:
+    """Tell whether a model may run on such inputs as it was planned, but for their sizes."""
+    if model.training or len(inputs) != len(types):
+        return False
+    for value, kind in zip(inputs, types, strict=True):
+        if type(value) is not torch.Tensor or value.dtype is not kind:
+            return False
+        if not value.is_cpu or (value.requires_grad and torch.is_grad_enabled()):
+            return False
+    return not is_recording()

@@ -35,12 +35,12 @@ class Fuser:
         factor: npt.NDArray[np.float64],
         shift: npt.NDArray[np.float64],
     ) -> bool:
-        """Fold a factor and a summand for each channel into the weights; zeros stay zeros."""
+        """Fold a factor and a summand for each channel of the buffer into the weights.
+
+        Zeros stay zeros.
+        """
         product = self._product(node, view)
-        if product is None or product.add is not None or len(factor) != len(product.weight):
-            return False
-        # On [n, tokens, features] a BatchNorm1d normalises the tokens, not the features.
-        if len(view.shape) == 3 and product.taps is None:
+        if product is None or product.add is not None:
             return False
         bias = 0.0 if product.bias is None else product.bias.astype(np.float64)
         product.weight = (product.weight * factor[:, None]).astype(np.float32)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
+from torch._ops import OpOverload
 
 from mirrormask.deploy.runner.operations import Array
 from mirrormask.deploy.runner.reasons import UnsupportedError
@@ -35,13 +37,25 @@ def read_model(model: nn.Module, inputs: tuple[Any, ...]) -> ModelProgram:
     for value in inputs:
         if not isinstance(value, torch.Tensor) or value.dtype != torch.float32 or value.ndim < 2:
             raise UnsupportedError("inputs that are no float32 tensors [n, ...]")
+    with exporting():
+        exported = torch.export.export(model, inputs, strict=False)
+    return program_of_export(exported, len(inputs))
+
+
+@contextlib.contextmanager
+def exporting() -> Iterator[None]:
+    """Keep what torch.export says to itself, and name what it raises.
+
+    Raises:
+        UnsupportedError: The model cannot be exported.
+    """
     level = logging.root.manager.disable
     # What fails here is a finding for the report, not something for the user's terminal.
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            exported = torch.export.export(model, inputs, strict=False)
+            yield
     # Exporting runs the model's own code on stand-ins: it may raise anything at all.
     except Exception as error:
         raise UnsupportedError(
@@ -49,6 +63,14 @@ def read_model(model: nn.Module, inputs: tuple[Any, ...]) -> ModelProgram:
         ) from None
     finally:
         logging.disable(level)
+
+
+def program_of_export(exported: torch.export.ExportedProgram, count: int) -> ModelProgram:
+    """Return an exported model of so many inputs as nodes and constants.
+
+    Raises:
+        UnsupportedError: It changes buffers or inputs, drops inputs or returns other than tensors.
+    """
     signature = exported.graph_signature
     constants: dict[str, torch.Tensor] = {}
     tables = (
@@ -60,17 +82,44 @@ def read_model(model: nn.Module, inputs: tuple[Any, ...]) -> ModelProgram:
         for name, target in table.items():
             held = exported.state_dict.get(target)
             constants[name] = exported.constants[target] if held is None else held
-    if signature.buffers_to_mutate:
-        raise UnsupportedError("a model that changes its buffers")
+    if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
+        raise UnsupportedError("a model that changes its buffers or inputs")
     nodes = list(exported.graph.nodes)
     found = tuple(n for n in nodes if n.op == "placeholder" and n.name not in constants)
-    if [node.name for node in found] != list(signature.user_inputs) or len(found) != len(inputs):
+    if [node.name for node in found] != list(signature.user_inputs) or len(found) != count:
         raise UnsupportedError("inputs that the exported model drops")
     results = nodes[-1].args[0]
-    if not all(isinstance(result, fx.Node) for result in results):
-        raise UnsupportedError("a model that returns more than tensors")
+    if not results or not all(isinstance(result, fx.Node) for result in results):
+        raise UnsupportedError("a model that returns other than tensors")
     computing = tuple(node for node in nodes if node.op == "call_function")
+    if any(_changed(node) in found for node in computing):
+        raise UnsupportedError("a model that changes its buffers or inputs")
     return ModelProgram(nodes=computing, constants=constants, inputs=found, outputs=tuple(results))
+
+
+def _changed(node: fx.Node) -> Any:
+    """Return the node whose memory a node changes, or None."""
+    if not isinstance(node.target, OpOverload) or not node.target._schema.is_mutable:
+        return None
+    source: Any = node.args[0] if node.args else None
+    while isinstance(source, fx.Node) and isinstance(source.target, OpOverload):
+        if not source.target.is_view:
+            break
+        source = source.args[0]
+    return source
+
+
+def operator_of(node: fx.Node) -> str:
+    """Return the name of a node's operator: torch's own without its namespace and overload."""
+    if isinstance(node.target, OpOverload) and node.target.namespace == "aten":
+        return node.target._schema.name.removeprefix("aten::")
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def gives_floats(node: fx.Node) -> bool:
+    """Tell whether a node's value is one float32 tensor, which a step can work on."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype == torch.float32
 
 
 def array_of(tensor: torch.Tensor) -> Array:

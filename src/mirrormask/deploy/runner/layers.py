@@ -12,7 +12,7 @@ from mirrormask.deploy.runner.moves import Mover, same_grid
 from mirrormask.deploy.runner.operations import Array, Network, Taps
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Storage, View, image_dims, new_storage
-from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS, Atom, Dimensions, whole
+from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS, whole
 from mirrormask.runtime import steps
 
 
@@ -104,85 +104,83 @@ class Builder:
         dims = [() if i in axes else dim for i, dim in enumerate(x.dims) if keep or i not in axes]
         return View(storage=out, dims=tuple(dims))
 
-    def pointwise(self, a: View, b: View | None, what: int, *, label: str) -> View:
-        """Add an activation, or a sum or product of two tensors of one shape."""
-        if isinstance(a.storage, Storage) or b is None:
-            a = self.mover.in_planes(a)
-            b = None if b is None else self.mover.like(b, a)
+    def activation(
+        self,
+        x: View,
+        what: int,
+        *,
+        label: str,
+        parameters: tuple[float, float] | None = None,
+        moves_zero: bool = False,
+    ) -> View:
+        """Add an activation, with its bounds or slope where it has any."""
+        x = self.mover.in_planes(x)
+        source = x.storage
+        assert isinstance(source, Storage)
+        out = same_grid(source, source.sizes)
+        self.network.operations.append(
+            ops.Pointwise(
+                label=label,
+                a=x,
+                b=None,
+                out=out,
+                what=what,
+                parameters=parameters,
+                moves_zero=moves_zero,
+            )
+        )
+        return View(storage=out, dims=x.dims)
+
+    def gate(self, x: View, factors: View, *, label: str) -> View:
+        """Add a product with one factor for each channel of each image, of size 1 elsewhere."""
+        x = self.mover.in_planes(x)
+        source = x.storage
+        assert isinstance(source, Storage)
+        images, channels = source.sizes[:2]
+        dims = tuple(
+            dim if size > 1 or not dim else ()
+            for dim, size in zip(x.dims, factors.shape, strict=True)
+        )
+        if {atom for dim in dims for atom in dim} != {
+            atom for axis in (IMAGES, CHANNELS) for atom in whole(axis, source.sizes[axis])
+        }:
+            raise UnsupportedError("a product with factors for other than images and channels")
+        factors = self.mover.in_layout(factors, (images, channels, 1, 1), dims)
+        out = same_grid(source, source.sizes)
+        self.network.operations.append(ops.Gate(label=label, source=x, factors=factors, out=out))
+        return View(storage=out, dims=x.dims)
+
+    def pointwise(self, a: View, b: View, what: int, *, label: str) -> View:
+        """Add a sum or product of two tensors of one shape."""
+        if isinstance(a.storage, Storage):
+            b = self.mover.like(b, a)
         else:
             b = self.mover.in_planes(b)
             a = self.mover.like(a, b)
         source = a.storage
-        assert isinstance(source, Storage)
-        if b is not None:
-            assert isinstance(b.storage, Storage)
-            source.grid.link(b.storage.grid)
+        assert isinstance(source, Storage) and isinstance(b.storage, Storage)
+        source.grid.link(b.storage.grid)
         out = same_grid(source, source.sizes)
         self.network.operations.append(ops.Pointwise(label=label, a=a, b=b, out=out, what=what))
         return View(storage=out, dims=a.dims)
 
-    def norm(
-        self, x: View, weight: Array | None, bias: Array | None, epsilon: float, *, label: str
-    ) -> View:
-        """Add a LayerNorm over the last dimension."""
-        x = self.mover.as_features(x)
+    def scale(self, x: View, factor: Array, shift: Array, *, label: str) -> View:
+        """Add a factor and a summand for each channel of a tensor's buffer, as a diagonal."""
+        x = self.mover.in_planes(x)
         source = x.storage
         assert isinstance(source, Storage)
-        if x.dims[-1] != whole(CHANNELS, source.sizes[CHANNELS]):
-            raise UnsupportedError("LayerNorm over features in another order")
         out = same_grid(source, source.sizes)
         self.network.operations.append(
-            ops.Norm(label=label, source=x, out=out, weight=weight, bias=bias, epsilon=epsilon)
-        )
-        return View(storage=out, dims=x.dims)
-
-    def attention(
-        self, q: View, k: View, v: View, *, scale: float, causal: bool, label: str
-    ) -> View:
-        """Add attention for ``[n, heads, tokens, depth]``."""
-        for view in (q, k, v):
-            if not isinstance(view.storage, Storage) or view.dims != _head_dims(view):
-                raise UnsupportedError(
-                    "attention over heads that do not lie side by side in features"
-                )
-        source = q.storage
-        assert isinstance(source, Storage)
-        heads, value_depth = q.shape[1], v.shape[3]
-        out = same_grid(source, (*source.sizes[:1], heads * value_depth, *source.sizes[2:]))
-        self.network.operations.append(
-            ops.Attention(
-                label=label, q=q, k=k, v=v, out=out, heads=heads, scale=scale, causal=causal
+            ops.Sparse(
+                label=label,
+                source=View(storage=source, dims=image_dims(source.sizes)),
+                out=out,
+                weight=np.diag(factor).astype(np.float32),
+                bias=shift.astype(np.float32),
+                taps=Taps(kernel=(1, 1), stride=(1, 1), pad=(0, 0), dilation=(1, 1)),
             )
         )
-        view = View(storage=out, dims=(q.dims[0], (), q.dims[2], ()))
-        heads_atom = (Atom(CHANNELS, heads, value_depth),) if heads > 1 else ()
-        return View(
-            storage=out, dims=(view.dims[0], heads_atom, view.dims[2], whole(CHANNELS, value_depth))
-        )
-
-    def scale(self, x: View, factor: Array, shift: Array, *, label: str) -> View:
-        """Add a factor and a summand for each channel, as a diagonal 1x1 convolution."""
-        taps = Taps(kernel=(1, 1), stride=(1, 1), pad=(0, 0), dilation=(1, 1))
-        weight = np.diag(factor).astype(np.float32)
-        if len(x.shape) == 2:
-            return self.linear(x, weight, shift, label=label)
-        return self.convolution(x, weight, shift, taps=taps, groups=1, label=label)
-
-
-def _head_dims(view: View) -> Dimensions:
-    storage = view.storage
-    assert isinstance(storage, Storage)
-    if len(view.shape) != 4:
-        return ()
-    images, heads, tokens, depth = view.shape
-    if storage.sizes != (images, heads * depth, 1, tokens):
-        return ()
-    return (
-        whole(IMAGES, images),
-        (Atom(CHANNELS, heads, depth),) if heads > 1 else (),
-        whole(COLUMNS, tokens),
-        whole(CHANNELS, depth),
-    )
+        return View(storage=out, dims=x.dims)
 
 
 def _out_size(size: Sequence[int], taps: Taps) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mirrormask.deploy.runner.operations import Move, Network, Split, Taps
+from mirrormask.deploy.runner.operations import Join, Move, Network, Piece, Split, Taps
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Storage, View, new_storage
 from mirrormask.deploy.runner.views import (
@@ -18,9 +18,14 @@ from mirrormask.deploy.runner.views import (
     whole,
 )
 
-# Which axis each dimension of a tensor becomes, by its rank: [n, features] and [n, tokens,
-# features] for what works on features, [n, channels, (rows,) columns] for images.
-_FEATURES = {2: (IMAGES, CHANNELS), 3: (IMAGES, COLUMNS, CHANNELS)}
+# Which axis each dimension of a tensor becomes, by its rank: [n, features], [n, tokens, features]
+# and [n, rows, columns, features] for what works on features, [n, channels, (rows,) columns] for
+# images.
+_FEATURES = {
+    2: (IMAGES, CHANNELS),
+    3: (IMAGES, COLUMNS, CHANNELS),
+    4: (IMAGES, ROWS, COLUMNS, CHANNELS),
+}
 _IMAGES = {
     2: (IMAGES, CHANNELS),
     3: (IMAGES, CHANNELS, COLUMNS),
@@ -58,14 +63,43 @@ class Mover:
 
     def like(self, view: View, other: View) -> View:
         """Return a tensor in the layout of another one of its shape."""
-        if view.dims == other.dims and isinstance(view.storage, Storage):
-            assert isinstance(other.storage, Storage)
-            if view.storage.sizes == other.storage.sizes and not _is_split(view.storage):
-                return view
         assert isinstance(other.storage, Storage)
-        if any(len(dim) > 1 or (dim and dim[0].step != 1) for dim in other.dims):
+        return self.in_layout(view, other.storage.sizes, other.dims)
+
+    def in_layout(self, view: View, sizes: tuple[int, int, int, int], dims: Dimensions) -> View:
+        """Return a tensor in a buffer of given sizes, in which its dimensions lie as given."""
+        storage = view.storage
+        there = isinstance(storage, Storage) and storage.sizes == sizes and not _is_split(storage)
+        if there and view.dims == dims:
+            return view
+        if any(len(dim) > 1 or (dim and dim[0].step != 1) for dim in dims):
             raise UnsupportedError("two tensors in different layouts")
-        return self._move(view, other.storage.sizes, other.dims)
+        return self._move(view, sizes, dims)
+
+    def join(self, views: list[View], axis: int, begins: list[int], shape: tuple[int, ...]) -> View:
+        """Return a tensor with others in it, each from a place along one dimension on."""
+        first = self.in_planes(views[0])
+        # What lies in the channels of the first tells signals from tokens.
+        signals = len(shape) == 3 and any(atom.axis == CHANNELS for atom in first.dims[1])
+        axes = _IMAGES[len(shape)] if len(shape) == 4 or signals else _FEATURES[len(shape)]
+        sizes = [1, 1, 1, 1]
+        for place, size in zip(axes, shape, strict=True):
+            sizes[place] = size
+        out = new_storage((sizes[0], sizes[1], sizes[2], sizes[3]))
+        pieces = [
+            Piece(
+                source=view,
+                targets=tuple(
+                    targets_of(dim, whole(place, size))
+                    for dim, place, size in zip(view.dims, axes, view.shape, strict=True)
+                ),
+                axis=axes[axis],
+                begin=begin,
+            )
+            for view, begin in zip(views, begins, strict=True)
+        ]
+        self._network.operations.append(Join(label="join", out=out, pieces=pieces))
+        return View(storage=out, dims=tuple(whole(place, sizes[place]) for place in axes))
 
     def split(self, view: View, taps: Taps) -> Storage:
         """Return the phases of a stride of images, each with a buffer's planes of its own."""

@@ -15,10 +15,14 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(eq=False, kw_only=True)
 class Operation:
-    """One step to be: what it reads and the buffer that it fills."""
+    """One step to be: what it reads and the buffer that it fills.
+
+    ``origin`` names the node of the exported graph that it is for.
+    """
 
     label: str
     out: Storage | Port
+    origin: str = ""
 
     def reads(self) -> list[Storage | Port]:
         """Return the buffers that are read."""
@@ -35,6 +39,28 @@ class Move(Operation):
     def reads(self) -> list[Storage | Port]:
         """Return the buffers that are read."""
         return [self.source.storage]
+
+
+@dataclass(eq=False, kw_only=True)
+class Piece:
+    """A tensor that is copied into part of a buffer, from ``begin`` along an axis on."""
+
+    source: View
+    targets: tuple[Dimension, ...]
+    axis: int
+    begin: int
+
+
+@dataclass(eq=False, kw_only=True)
+class Join(Operation):
+    """Put tensors side by side; what none of them covers is zero."""
+
+    out: Storage
+    pieces: list[Piece]
+
+    def reads(self) -> list[Storage | Port]:
+        """Return the buffers that are read."""
+        return [piece.source.storage for piece in self.pieces]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -103,16 +129,35 @@ class Pooling(Operation):
 
 @dataclass(eq=False, kw_only=True)
 class Pointwise(Operation):
-    """An activation, or two tensors put together position by position."""
+    """An activation, or two tensors put together position by position.
+
+    ``parameters`` are an activation's bounds, or its slope. ``moves_zero`` says that it makes
+    something of zeros, so that the gaps between images have to be cleared.
+    """
 
     a: View
     b: View | None
     out: Storage
     what: int
+    parameters: tuple[float, float] | None = None
+    moves_zero: bool = False
 
     def reads(self) -> list[Storage | Port]:
         """Return the buffers that are read."""
         return [view.storage for view in (self.a, self.b) if view is not None]
+
+
+@dataclass(eq=False, kw_only=True)
+class Gate(Operation):
+    """A tensor times one number for each image and channel: ``factors`` are ``[n, c, 1, 1]``."""
+
+    source: View
+    factors: View
+    out: Storage
+
+    def reads(self) -> list[Storage | Port]:
+        """Return the buffers that are read."""
+        return [self.source.storage, self.factors.storage]
 
 
 @dataclass(eq=False, kw_only=True)

@@ -1,4 +1,4 @@
-"""Torch's operators that compute at each place: layers, norms, activations, sums, attention."""
+"""Torch's operators that mix channels or places: layers, norms, attention."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from mirrormask.deploy.runner.channels import per_channel
 from mirrormask.deploy.runner.operations import Taps
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import View
+from mirrormask.deploy.runner.tokens import attention, norm
 from mirrormask.deploy.runner.translator import Translator, handles, pair
-from mirrormask.runtime import steps
 
 
 @handles("conv1d", "conv2d")
@@ -45,6 +46,19 @@ def _linear(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     return t.builder.linear(t.view(a["input"]), weight, t.array(a["bias"]), label=node.name)
 
 
+@handles("addmm", "mm", "matmul")
+def _product(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
+    x, weight = (
+        (a["mat1"], a["mat2"]) if "mat1" in a else (a["self"], a.get("mat2", a.get("other")))
+    )
+    matrix, bias = t.array(weight), t.array(a["self"]) if "mat1" in a else None
+    if matrix is None or matrix.ndim != 2 or (bias is not None and bias.ndim != 1):
+        raise UnsupportedError("products with other than a matrix of weights")
+    if (a.get("alpha", 1), a.get("beta", 1)) != (1, 1):
+        raise UnsupportedError("products with a factor")
+    return t.builder.linear(t.view(x), np.ascontiguousarray(matrix.T), bias, label=node.name)
+
+
 @handles("batch_norm")
 def _batch_norm(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     mean, variance = t.array(a["running_mean"]), t.array(a["running_var"])
@@ -55,62 +69,21 @@ def _batch_norm(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     if weight is not None:
         factor *= weight
     shift = (0.0 if bias is None else bias) - factor * mean
-    view = t.view(a["input"])
-    if t.fuser.scale(node.args[0], view, factor, shift):
-        return view
-    return t.builder.scale(
-        view, factor.astype(np.float32), shift.astype(np.float32), label=node.name
-    )
-
-
-@handles("relu", "relu_")
-def _relu(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
-    view = t.view(a["self"])
-    if t.fuser.relu(node.args[0], view):
-        return view
-    return t.builder.pointwise(view, None, steps.RELU, label=node.name)
-
-
-@handles("gelu", "silu", "silu_")
-def _activation(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
-    what = steps.SILU
-    if node.name.startswith("gelu"):
-        what = steps.GELU if a["approximate"] == "none" else steps.GELU_TANH
-    return t.builder.pointwise(t.view(a["self"]), None, what, label=node.name)
-
-
-@handles("add", "add_")
-def _add(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
-    left, right = _operands(t, a)
-    fused = t.fuser.add((a["self"], left), (a["other"], right))
-    return fused or t.builder.pointwise(left, right, steps.ADD, label=node.name)
-
-
-@handles("sub")
-def _subtract(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
-    return t.builder.pointwise(*_operands(t, a), steps.SUBTRACT, label=node.name)
-
-
-@handles("mul", "mul_")
-def _multiply(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
-    return t.builder.pointwise(*_operands(t, a), steps.MULTIPLY, label=node.name)
-
-
-def _operands(t: Translator, a: dict[str, Any]) -> tuple[View, View]:
-    if a.get("alpha") not in (None, 1) or not isinstance(a["other"], fx.Node):
-        raise UnsupportedError("sums and products with numbers")
-    left, right = t.view(a["self"]), t.view(a["other"])
-    if left.shape != right.shape:
-        raise UnsupportedError("sums and products of different shapes")
-    return left, right
+    # Channels are the second dimension, also of signals and of [n, features].
+    return per_channel(t, node, a["input"], 1, factor, np.broadcast_to(shift, factor.shape))
 
 
 @handles("layer_norm")
 def _layer_norm(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
     if len(a["normalized_shape"]) != 1:
         raise UnsupportedError("LayerNorm over several dimensions")
-    return t.builder.norm(
-        t.view(a["input"]), t.array(a["weight"]), t.array(a["bias"]), a["eps"], label=node.name
+    return norm(
+        t.builder,
+        t.view(a["input"]),
+        t.array(a["weight"]),
+        t.array(a["bias"]),
+        a["eps"],
+        label=node.name,
     )
 
 
@@ -120,4 +93,4 @@ def _attention(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
         raise UnsupportedError("attention with a mask")
     q, k, v = (t.view(a[name]) for name in ("query", "key", "value"))
     scale = a["scale"] if a["scale"] is not None else 1.0 / math.sqrt(q.shape[-1])
-    return t.builder.attention(q, k, v, scale=scale, causal=bool(a["is_causal"]), label=node.name)
+    return attention(t.builder, q, k, v, scale=scale, causal=bool(a["is_causal"]), label=node.name)

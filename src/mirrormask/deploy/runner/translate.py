@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # These register what they translate.
 import mirrormask.deploy.runner.operators
+import mirrormask.deploy.runner.operators_joining
+import mirrormask.deploy.runner.operators_points
 import mirrormask.deploy.runner.operators_pooling
 import mirrormask.deploy.runner.operators_views  # noqa: F401
 from mirrormask.deploy.runner.graph import ModelProgram
@@ -17,4 +19,4 @@ def translate(program: ModelProgram, batch: int) -> Network:
     Raises:
         UnsupportedError: Something in it has no step.
     """
-    return Translator(program).run(batch)
+    return Translator(program.constants).run(program, batch)

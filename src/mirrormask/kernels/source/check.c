@@ -182,7 +182,7 @@ static void check_pool(struct check *c, const struct mm_pool_step *s)
 
 static void check_pointwise(struct check *c, const struct mm_pointwise_step *s)
 {
-    int two = s->what >= MM_ADD;
+    int two = s->what >= MM_ADD && s->what <= MM_SUBTRACT;
     demand(c, within(s->what, 0, MM_POINTWISE_KINDS - 1) && size(s->planes) && size(s->count) &&
                   within(s->a_step, 0, LARGEST) && within(s->b_step, 0, LARGEST) &&
                   within(s->out_step, s->count, LARGEST) && within(s->front, 0, LARGEST) &&
@@ -193,16 +193,35 @@ static void check_pointwise(struct check *c, const struct mm_pointwise_step *s)
     if (two)
         covers(c, s->b, 0, last(s->planes, s->b_step) + s->count - 1, 0);
     covers(c, s->out, -s->front, last(s->planes, s->out_step) + s->out_step - 1, 1);
+    constants(c, s->parameters, 2, s->what < MM_CLAMP);
+    if (s->mask != -1)
+        indices(c, s->mask, s->count);
+}
+
+static void check_gate(struct check *c, const struct mm_gate_step *s)
+{
+    demand(c, size(s->planes) && size(s->images) && size(s->used) && within(s->image, s->used, LARGEST) &&
+                  within(s->in_step, 0, LARGEST) && within(s->gate_step, 0, LARGEST) &&
+                  within(s->gate_image, 0, LARGEST) && size(s->out_step) && within(s->front, 0, LARGEST));
+    if (c->wrong)
+        return;
+    int64_t plane = last(s->images, s->image) + s->used;
+    demand(c, plane <= s->out_step);
+    covers(c, s->in, 0, last(s->planes, s->in_step) + plane - 1, 0);
+    covers(c, s->gate, 0, last(s->planes, s->gate_step) + last(s->images, s->gate_image), 0);
+    covers(c, s->out, -s->front, last(s->planes, s->out_step) + s->out_step - 1, 1);
 }
 
 static void check_norm(struct check *c, const struct mm_norm_step *s)
 {
     demand(c, size(s->planes) && size(s->count) && within(s->in_step, 0, LARGEST) &&
-                  within(s->out_step, s->count, LARGEST));
+                  within(s->out_step, s->count, LARGEST) && within(s->front, 0, LARGEST));
     if (c->wrong)
         return;
     covers(c, s->in, 0, last(s->planes, s->in_step) + s->count - 1, 0);
-    covers(c, s->out, 0, last(s->planes, s->out_step) + s->count - 1, 1);
+    covers(c, s->out, -s->front, last(s->planes, s->out_step) + s->out_step - 1, 1);
+    if (s->mask != -1)
+        indices(c, s->mask, s->count);
     constants(c, s->weight, s->planes, 1);
     constants(c, s->bias, s->planes, 1);
     constants(c, s->epsilon, 1, 0);
@@ -257,6 +276,7 @@ int mm_program_check(const struct mm_program_data *data)
         case MM_STEP_TILE: check_tile(&c, &s->tile); break;
         case MM_STEP_POOL: check_pool(&c, &s->pool); break;
         case MM_STEP_POINTWISE: check_pointwise(&c, &s->pointwise); break;
+        case MM_STEP_GATE: check_gate(&c, &s->gate); break;
         case MM_STEP_NORM: check_norm(&c, &s->norm); break;
         case MM_STEP_ATTENTION: check_attention(&c, &s->attention); break;
         default: c.wrong = 1;

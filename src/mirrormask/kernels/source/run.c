@@ -12,6 +12,12 @@ static const struct mm_images *const images[MM_VARIANTS] = {
     &mm_images_avx2, &mm_images_avx512,
 #endif
 };
+static const struct mm_points *const points[MM_VARIANTS] = {
+    &mm_points_portable,
+#ifdef MM_X86
+    &mm_points_avx2, &mm_points_avx512,
+#endif
+};
 static const struct mm_lanes *const lanes[MM_VARIANTS] = {
     &mm_lanes_portable,
 #ifdef MM_X86
@@ -112,7 +118,7 @@ static int run_tile(const struct mm_turn *t, const struct mm_tile_step *s,
                                         .planes = s->matrix.rows, .count = s->count,
                                         .a_step = s->count, .b_step = s->count,
                                         .out_step = s->count};
-        lanes[t->p->variant]->pointwise(&sum, out, add, out);
+        points[t->p->variant]->pointwise(&sum, out, add, NULL, NULL, out);
     }
     return code;
 }
@@ -144,14 +150,21 @@ int mm_run_step(const struct mm_turn *t, const union mm_step *s, const struct mm
         images[variant]->pool(&s->pool, at(t, s->pool.in), at(t, s->pool.out));
         return MM_OK;
     case MM_STEP_POINTWISE:
-        lanes[variant]->pointwise(&s->pointwise, at(t, s->pointwise.a), at(t, s->pointwise.b),
-                                  at(t, s->pointwise.out));
+        points[variant]->pointwise(&s->pointwise, at(t, s->pointwise.a), at(t, s->pointwise.b),
+                                   s->pointwise.parameters < 0 ? NULL : constants + s->pointwise.parameters,
+                                   s->pointwise.mask < 0 ? NULL : t->p->indices + s->pointwise.mask,
+                                   at(t, s->pointwise.out));
+        return MM_OK;
+    case MM_STEP_GATE:
+        points[variant]->gate(&s->gate, at(t, s->gate.in), at(t, s->gate.gate), at(t, s->gate.out));
         return MM_OK;
     case MM_STEP_NORM:
         lanes[variant]->norm(&s->norm, at(t, s->norm.in),
                              s->norm.weight < 0 ? NULL : constants + s->norm.weight,
                              s->norm.bias < 0 ? NULL : constants + s->norm.bias,
-                             constants[s->norm.epsilon], at(t, s->norm.out));
+                             constants[s->norm.epsilon],
+                             s->norm.mask < 0 ? NULL : t->p->indices + s->norm.mask,
+                             at(t, s->norm.out));
         return MM_OK;
     case MM_STEP_ATTENTION: return run_attention(t, &s->attention);
     }

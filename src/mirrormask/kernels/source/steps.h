@@ -24,6 +24,7 @@ enum mm_kind {
     MM_STEP_POINTWISE = 6,
     MM_STEP_NORM = 7,
     MM_STEP_ATTENTION = 8,
+    MM_STEP_GATE = 9,
     MM_STEP_KINDS
 };
 
@@ -83,13 +84,23 @@ struct mm_pool_step {
 };
 
 enum { MM_RELU = 0, MM_GELU = 1, MM_GELU_TANH = 2, MM_SILU = 3, MM_ADD = 4, MM_MULTIPLY = 5,
-       MM_ADD_RELU = 6, MM_SUBTRACT = 7, MM_POINTWISE_KINDS };
+       MM_ADD_RELU = 6, MM_SUBTRACT = 7, MM_SIGMOID = 8, MM_HARDSIGMOID = 9, MM_HARDSWISH = 10,
+       MM_TANH = 11, MM_CLAMP = 12, MM_LEAKY_RELU = 13, MM_ELU = 14, MM_POINTWISE_KINDS };
 
-/* One or two planes in, one out, position by position; zeros stay zeros. */
+/* One or two planes in, one out, position by position; gaps between images stay zero. */
 struct mm_pointwise_step {
     int64_t kind;
     struct mm_place a, b, out; /* b.space is -1 where there is one operand */
     int64_t what, planes, count, a_step, b_step, out_step, front;
+    int64_t parameters; /* two constants for kinds from MM_CLAMP on: bounds, or a factor; or -1 */
+    int64_t mask;       /* count integers, 0 or -1; or -1: nothing but images, or zeros stay zeros */
+};
+
+/* Images of planes, each times one number: `used` floats of every image, `image` floats apart. */
+struct mm_gate_step {
+    int64_t kind;
+    struct mm_place in, gate, out;
+    int64_t planes, images, image, used, in_step, gate_step, gate_image, out_step, front;
 };
 
 /* LayerNorm over the planes, at each position. */
@@ -98,6 +109,7 @@ struct mm_norm_step {
     struct mm_place in, out;
     int64_t planes, count, in_step, out_step;
     int64_t weight, bias, epsilon; /* in the constants; weight and bias may be -1 */
+    int64_t front, mask;           /* as in pointwise steps */
 };
 
 /* Scaled dot-product attention; a plane holds the tokens of each image in turn. */
@@ -120,6 +132,7 @@ union mm_step {
     struct mm_pointwise_step pointwise;
     struct mm_norm_step norm;
     struct mm_attention_step attention;
+    struct mm_gate_step gate;
 };
 
 struct mm_program {
@@ -157,15 +170,19 @@ struct mm_planes {
 };
 typedef void (*mm_planes_rows)(const struct mm_planes *p, int64_t from, int64_t to);
 
-/* What the instruction-set variants of images.c and lanes.c offer. */
+/* What the instruction-set variants of images.c, points.c and lanes.c offer. */
 struct mm_images {
     void (*copy)(const struct mm_copy_step *s, const float *in, float *out);
     void (*pool)(const struct mm_pool_step *s, const float *in, float *out);
 };
+struct mm_points {
+    void (*pointwise)(const struct mm_pointwise_step *s, const float *a, const float *b,
+                      const float *parameters, const int32_t *mask, float *out);
+    void (*gate)(const struct mm_gate_step *s, const float *in, const float *factors, float *out);
+};
 struct mm_lanes {
-    void (*pointwise)(const struct mm_pointwise_step *s, const float *a, const float *b, float *out);
     void (*norm)(const struct mm_norm_step *s, const float *in, const float *weight,
-                 const float *bias, float epsilon, float *out);
+                 const float *bias, float epsilon, const int32_t *mask, float *out);
     /* `room` holds keys * MM_QUERIES floats. */
     void (*attention)(const struct mm_attention_step *s, const float *q, const float *k,
                       const float *v, float scale, float *room, float *out);
@@ -175,6 +192,7 @@ enum { MM_QUERIES = 16 }; /* that attention works on together */
 #define MM_DECLARE(variant)                                                                        \
     void mm_planes_##variant(const struct mm_planes *p, int64_t from, int64_t to);                 \
     extern const struct mm_images mm_images_##variant;                                             \
+    extern const struct mm_points mm_points_##variant;                                             \
     extern const struct mm_lanes mm_lanes_##variant;
 MM_DECLARE(portable)
 #ifdef MM_X86

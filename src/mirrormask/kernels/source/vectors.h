@@ -45,4 +45,11 @@ INLINE void store_some(float *to, floats value, int64_t count)
     memcpy(to, &value, (size_t)count * sizeof(float));
 }
 
+/* What lies between the images of a plane is padding, and stays zero whatever becomes of zeros. */
+INLINE void clear_gaps(const int32_t *mask, float *plane, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        plane[i] = mask[i] ? plane[i] : 0.0f;
+}
+
 #endif

@@ -1,0 +1,32 @@
+"""A program as a module: the call that stands for a region in a graph of torch's operators."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mirrormask.runtime.description import Description
+from mirrormask.runtime.program import Program
+
+
+class RegionModule(nn.Module):
+    """Runs a program on tensors of float32 on the CPU, for any whole number of parts."""
+
+    def __init__(self, description: Description) -> None:
+        super().__init__()
+        self.program = Program(description)
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Return the output, or a tuple of several."""
+        program = self.program
+        tensors = [value.contiguous() for value in inputs]
+        parts = len(tensors[0]) // program.inputs[0].shape[0]
+        made = [empty((parts * port.shape[0], *port.shape[1:])) for port in program.outputs]
+        addresses = [tensor.data_ptr() for tensor in (*tensors, *made)]
+        program.run(addresses, parts=parts, threads=torch.get_num_threads())
+        return made[0] if len(made) == 1 else tuple(made)
+
+
+def empty(shape: tuple[int, ...]) -> torch.Tensor:
+    """Return memory for an output, whatever torch's defaults are."""
+    return torch.empty(*shape, dtype=torch.float32, device="cpu")

@@ -218,13 +218,13 @@ class Library:
     def run_program(
         self,
         handle: int,
-        ports: ctypes.Array[c_void_p],
+        ports: bytes,
         parts: int,
         threads: int,
         *,
         seconds: int | None = None,
     ) -> None:
-        """Run so many parts of a batch; ``ports`` are addresses of the inputs, then the outputs.
+        """Run so many parts of a batch; ``ports`` holds addresses of the inputs, then the outputs.
 
         With ``seconds``, the address of a double for each step, the steps are timed.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
+import struct
 import weakref
 from collections.abc import Sequence
 
@@ -56,7 +56,7 @@ class Program:
             *addresses,
         )
         self._handle = library.open_program(data)
-        self._ports = ctypes.c_void_p * len(ports)
+        self._ports = struct.Struct(f"{len(ports)}P").pack
         weakref.finalize(self, library.close_program, self._handle)
 
     def __reduce__(self) -> tuple[type[Program], tuple[Description]]:

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from mirrormask.deploy.csr import is_recording
-from mirrormask.deploy.runner.region_module import empty
+from mirrormask.deploy.runner.region_module import template
 from mirrormask.runtime.description import Description
 from mirrormask.runtime.program import Program
 
 _MOST_KNOWN = 64
+Fit = tuple[int, list[torch.Tensor]]
 
 
 class ProgramForward:
@@ -27,8 +28,8 @@ class ProgramForward:
         self._model, self.description, self._single = model, description, single
         self.program = Program(description)
         self._types = (torch.float32,) * len(description.inputs)
-        # For each shape of the first input that fits: how many parts, and sizes of the outputs.
-        self._known: dict[torch.Size, tuple[int, list[tuple[int, ...]]]] = {}
+        # For each shape of the first input that fits: how many parts, and forms of the outputs.
+        self._known: dict[torch.Size, Fit] = {}
 
     @property
     def part(self) -> int:
@@ -47,24 +48,24 @@ class ProgramForward:
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """Compute the model."""
-        # Some networks take five microseconds, of which sizes given as a tuple would cost one.
-        sizes = None if keywords else self._sizes(inputs)
-        if sizes is None:
+        # Some networks take three microseconds: each line here is a part of what a call costs.
+        fit = None if keywords else self._fitting(inputs)
+        if fit is None:
             return type(self._model).forward(self._model, *inputs, **keywords)
-        parts, shapes = sizes
+        parts, forms = fit
         threads = torch.get_num_threads()
         if self._single and len(inputs) == 1:
-            x, out = inputs[0].contiguous(), empty(shapes[0])
+            x, out = inputs[0].contiguous(), torch.empty_like(forms[0])
             self.program.run((x.data_ptr(), out.data_ptr()), parts=parts, threads=threads)
             return out
         tensors = [value.contiguous() for value in inputs]
-        made = [empty(shape) for shape in shapes]
+        made = [torch.empty_like(form) for form in forms]
         addresses = [tensor.data_ptr() for tensor in (*tensors, *made)]
         self.program.run(addresses, parts=parts, threads=threads)
         return made[0] if self._single else tuple(made)
 
-    def _sizes(self, inputs: tuple[Any, ...]) -> tuple[int, list[tuple[int, ...]]] | None:
-        """Return parts and sizes of the outputs, or None if the program is not for such inputs."""
+    def _fitting(self, inputs: tuple[Any, ...]) -> Fit | None:
+        """Return parts and forms of the outputs, or None if the program is not for such inputs."""
         if not may_run(self._model, inputs, self._types):
             return None
         found = self._known.get(inputs[0].shape)
@@ -72,7 +73,7 @@ class ProgramForward:
             found = self._fit([value.shape for value in inputs])
         return found
 
-    def _fit(self, shapes: list[torch.Size]) -> tuple[int, list[tuple[int, ...]]] | None:
+    def _fit(self, shapes: list[torch.Size]) -> Fit | None:
         part, count = self.description.part, shapes[0][0] if shapes[0] else 0
         fits = count > 0 and count % part == 0
         for shape, port in zip(shapes, self.description.inputs, strict=True):
@@ -80,11 +81,13 @@ class ProgramForward:
         if not fits:
             return None
         parts = count // part
-        outputs = [(parts * port.shape[0], *port.shape[1:]) for port in self.description.outputs]
+        forms = [
+            template((parts * port.shape[0], *port.shape[1:])) for port in self.description.outputs
+        ]
         # Callers with ever new batch sizes must not fill the memory.
         if len(self._known) < _MOST_KNOWN:
-            self._known[shapes[0]] = parts, outputs
-        return parts, outputs
+            self._known[shapes[0]] = parts, forms
+        return parts, forms
 
 
 def may_run(model: nn.Module, inputs: tuple[Any, ...], types: tuple[torch.dtype, ...]) -> bool:

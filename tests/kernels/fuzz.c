@@ -134,13 +134,21 @@ static int one_gradient(void)
     return code || wrong;
 }
 
+/* Of a float in a tensor of images. */
+static int64_t place(const struct mm_conv *c, int64_t channels, int64_t height, int64_t width,
+                     int64_t image, int64_t channel, int64_t i, int64_t j)
+{
+    return c->channels_last ? ((image * height + i) * width + j) * channels + channel
+                            : ((image * channels + channel) * height + i) * width + j;
+}
+
 static double pixel(const struct mm_conv *c, const float *x, int64_t image, int64_t channel, int64_t i,
                     int64_t j)
 {
     i -= c->pad[2], j -= c->pad[0];
     if (i < 0 || j < 0 || i >= c->height || j >= c->width)
         return 0.0;
-    return x[((image * c->channels + channel) * c->height + i) * c->width + j];
+    return x[place(c, c->channels, c->height, c->width, image, channel, i, j)];
 }
 
 static int64_t wrong_pixels(const struct mm_conv *c, const struct mm_rows *w, const float *x,
@@ -160,16 +168,18 @@ static int64_t wrong_pixels(const struct mm_conv *c, const struct mm_rows *w, co
                             j * c->stride[1] + tap % c->kernel[1] * c->dilation[1]);
                         sum += w->values[k] * value, size += fabs(w->values[k] * value);
                     }
-                    int64_t at = ((n * w->rows + r) * c->out_height + i) * c->out_width + j;
+                    int64_t at = place(c, w->rows, c->out_height, c->out_width, n, r, i, j);
                     wrong += differs(y[at], sum, size, w->relu);
                 }
     return wrong;
 }
 
-static int one_conv(void)
+/* A convolution of any sizes; 0 where the kernel is larger than the image. */
+static int any_conv(struct mm_conv *found, int *refused_wrongly)
 {
     struct mm_conv c = {.channels = between(1, 5), .height = between(1, 14), .width = between(1, 20),
-                        .images = between(0, 4)};
+                        .images = between(0, 4), .channels_last = (int32_t)(draw() % 2),
+                        .trains = (int32_t)(draw() % 2)};
     int plain = draw() % 4 == 0;
     for (int axis = 0; axis < 2; axis++) {
         c.kernel[axis] = plain ? 1 : between(1, 4);
@@ -178,9 +188,19 @@ static int one_conv(void)
     }
     for (int side = 0; side < 4; side++)
         c.pad[side] = plain ? 0 : between(0, 3);
-    if (mm_conv_plan(&c))
-        return c.height + c.pad[2] + c.pad[3] > c.dilation[0] * (c.kernel[0] - 1) &&
-               c.width + c.pad[0] + c.pad[1] > c.dilation[1] * (c.kernel[1] - 1);
+    int planned = mm_conv_plan(&c) == MM_OK;
+    *refused_wrongly = !planned && c.height + c.pad[2] + c.pad[3] > c.dilation[0] * (c.kernel[0] - 1) &&
+                       c.width + c.pad[0] + c.pad[1] > c.dilation[1] * (c.kernel[1] - 1);
+    *found = c;
+    return planned;
+}
+
+static int one_conv(void)
+{
+    struct mm_conv c;
+    int refused_wrongly;
+    if (!any_conv(&c, &refused_wrongly))
+        return refused_wrongly;
     struct mm_rows w = matrix(between(0, 40), c.channels * c.kernel[0] * c.kernel[1]), packed = w;
     int32_t count = w.starts[w.rows], *offsets = malloc((size_t)count * sizeof *offsets + 1);
     float *x = numbers(c.images * c.channels * c.height * c.width, 0);
@@ -195,6 +215,99 @@ static int one_conv(void)
                (long)c.stride[0], (long)c.stride[1], w.variant);
     forget(&w), free(x), free(y), free(offsets);
     return code || wrong;
+}
+
+/* The weights by (phase, channel), with columns (row * kernel_h + y) * kernel_w + x, and the place of
+ * each among those of w. */
+static struct mm_rows turned(const struct mm_conv *c, const struct mm_rows *w, int32_t *order)
+{
+    int64_t taps = c->kernel[0] * c->kernel[1], rows = c->channels * c->phases[0] * c->phases[1], row = 0;
+    int32_t count = w->starts[w->rows], at = 0;
+    int32_t *starts = malloc((size_t)(rows + 1) * sizeof *starts), *columns = malloc((size_t)count * 4 + 1);
+    float *values = malloc((size_t)count * 4 + 1);
+    for (int64_t phase = 0; phase < c->stride[0] * c->stride[1]; phase++) {
+        int met = 0;
+        for (int64_t tap = 0; tap < taps; tap++)
+            met |= tap / c->kernel[1] * c->dilation[0] % c->stride[0] == phase / c->stride[1] &&
+                   tap % c->kernel[1] * c->dilation[1] % c->stride[1] == phase % c->stride[1];
+        for (int64_t channel = 0; met && channel < c->channels; channel++) {
+            starts[row++] = at;
+            for (int64_t r = 0; r < w->rows; r++)
+                for (int32_t k = w->starts[r]; k < w->starts[r + 1]; k++) {
+                    int64_t tap = w->columns[k] % taps, y = tap / c->kernel[1], x = tap % c->kernel[1];
+                    if (w->columns[k] / taps != channel ||
+                        y * c->dilation[0] % c->stride[0] != phase / c->stride[1] ||
+                        x * c->dilation[1] % c->stride[1] != phase % c->stride[1])
+                        continue;
+                    values[at] = w->values[k], order[at] = k;
+                    columns[at++] = (int32_t)(r * taps + tap);
+                }
+        }
+    }
+    starts[rows] = at;
+    return (struct mm_rows){rows, starts, columns, values, NULL, 0, w->variant, NULL};
+}
+
+/* Sums over all pixels of the output, in the order in which a dense convolution would meet them. */
+static int64_t wrong_gradients(const struct mm_conv *c, const struct mm_rows *w, const float *x,
+                               const float *dy, const float *dx, const float *values)
+{
+    int64_t taps = c->kernel[0] * c->kernel[1], wrong = 0, in = c->channels * c->height * c->width;
+    size_t all = (size_t)(c->images * in), count = (size_t)w->starts[w->rows];
+    double *sums = calloc(2 * (all + count) + 1, sizeof *sums), *sizes = sums + all + count;
+    for (int64_t r = 0; r < w->rows; r++)
+        for (int32_t k = w->starts[r]; k < w->starts[r + 1]; k++)
+            for (int64_t n = 0; n < c->images; n++)
+                for (int64_t i = 0; i < c->out_height; i++)
+                    for (int64_t j = 0; j < c->out_width; j++) {
+                        int64_t channel = w->columns[k] / taps, tap = w->columns[k] % taps;
+                        int64_t y = i * c->stride[0] + tap / c->kernel[1] * c->dilation[0] - c->pad[2];
+                        int64_t z = j * c->stride[1] + tap % c->kernel[1] * c->dilation[1] - c->pad[0];
+                        if (y < 0 || z < 0 || y >= c->height || z >= c->width)
+                            continue;
+                        double d = dy[place(c, w->rows, c->out_height, c->out_width, n, r, i, j)];
+                        int64_t at = place(c, c->channels, c->height, c->width, n, channel, y, z);
+                        sums[at] += w->values[k] * d, sizes[at] += fabs(w->values[k] * d);
+                        sums[all + (size_t)k] += x[at] * d, sizes[all + (size_t)k] += fabs(x[at] * d);
+                    }
+    for (size_t i = 0; dx && i < all; i++)
+        wrong += differs(dx[i], sums[i], sizes[i], 0);
+    for (size_t i = 0; values && i < count; i++)
+        wrong += differs(values[i], sums[all + i], sizes[all + i], 0);
+    free(sums);
+    return wrong;
+}
+
+static int one_conv_gradient(void)
+{
+    struct mm_conv c;
+    int refused_wrongly;
+    if (!any_conv(&c, &refused_wrongly))
+        return refused_wrongly;
+    struct mm_rows w = matrix(between(0, 40), c.channels * c.kernel[0] * c.kernel[1]), packed = w;
+    int32_t count = w.starts[w.rows], *offsets = malloc((size_t)count * sizeof *offsets + 1);
+    int32_t *order = malloc((size_t)count * sizeof *order + 1);
+    struct mm_rows back = turned(&c, &w, order), there = back;
+    int32_t *turned_offsets = malloc((size_t)count * sizeof *turned_offsets + 1);
+    int64_t in = c.images * c.channels * c.height * c.width;
+    float *x = numbers(in, 0), *dy = numbers(c.images * w.rows * c.out_height * c.out_width, 0);
+    float *dx = draw() % 4 ? numbers(in, 0) : NULL, *values = draw() % 4 ? numbers(count, 0) : NULL;
+    int code = mm_conv_offsets(&c, w.columns, count, offsets);
+    int turning = mm_conv_turned_offsets(&c, w.rows, back.columns, count, turned_offsets);
+    packed.columns = offsets, there.columns = turned_offsets;
+    int done = mm_conv_gradients(&c, &packed, dx ? &there : NULL, x, dy, dx, values, (int)between(1, 3));
+    int64_t wrong;
+    if (c.in_place) /* only a plan for training has a packed input */
+        wrong = turning == MM_OK || done == MM_OK;
+    else
+        wrong = code || turning || done || wrong_gradients(&c, &w, x, dy, dx, values);
+    if (wrong)
+        printf("conv gradient: codes %d %d %d; %ldx%ld images, kernel %ldx%ld, stride %ldx%ld, variant %d\n",
+               code, turning, done, (long)c.height, (long)c.width, (long)c.kernel[0], (long)c.kernel[1],
+               (long)c.stride[0], (long)c.stride[1], w.variant);
+    forget(&w), forget(&back), free(order), free(offsets), free(turned_offsets);
+    free(x), free(dy), free(dx), free(values);
+    return wrong != 0;
 }
 
 /* Damaged arrays and sizes are told apart from sound ones without reading beyond them. */
@@ -281,11 +394,12 @@ int main(int count, char **arguments)
     state = 88172645463325252u ^ (uint64_t)(count > 2 ? atoll(arguments[2]) : 0) * 2654435761u;
     for (int64_t i = 0; i < cases; i++) {
         uint64_t before = state;
-        int kind = (int)(draw() % 7);
+        int kind = (int)(draw() % 9);
         int failed = kind < 2   ? one_linear()
                      : kind < 4 ? one_conv()
                      : kind < 5 ? one_damage()
                      : kind < 6 ? one_gradient()
+                     : kind < 8 ? one_conv_gradient()
                                 : one_step();
         if (failed) {
             printf("case %ld, state %llu\n", (long)i, (unsigned long long)before);

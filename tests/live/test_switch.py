@@ -141,8 +141,9 @@ def test_each_layer_is_timed_and_may_stay_as_it_is(monkeypatch):
     run.model.train()
     trials = iter([2.0, 1.01, 3.0])
 
-    def fake(layer, pattern, rows):
-        assert rows == 16
+    def fake(layer, product, given):
+        assert given.shape == (16, layer.in_features)
+        assert given.requires_grad == (layer.in_features != 20)
         gain = next(trials)
         return switching.LayerTrial(dense_ms=gain, live_ms=1.0, gain=gain, reason=f"{gain}x")
 
@@ -184,7 +185,7 @@ def test_other_layers_stay_as_they_are_and_say_why():
     run = Run(model=Net()).to(30)
     report = go_live(run.optimizer, run.x[:16])
     reasons = {layer.name: layer.reason for layer in report.layers}
-    assert reasons["conv.weight"] == "no nn.Linear"
+    assert "x" in reasons["conv.weight"]
     assert reasons["one.weight"] == "shared by several layers"
     assert reasons["unused.weight"] == "not called with this input"
     run.to(STEPS).optimizer.finalize()

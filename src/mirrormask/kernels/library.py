@@ -9,7 +9,7 @@ from pathlib import Path
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels.structures import SIGNATURES, VARIANTS, Blocks, Conv, ProgramData, Rows
 
-_ABI = 4
+_ABI = 5
 _NO_MEMORY = 1
 
 
@@ -147,6 +147,49 @@ class Library:
         code = self._conv2d(byref(conv), byref(rows), x, y, threads)
         if code:
             _fail(code, "the convolution")
+
+    def turned_offsets(
+        self, conv: Conv, rows: int, columns: int, nonzeros: int, offsets: int
+    ) -> None:
+        """Turn columns of a turned kernel into offsets of the packed gradient of ``rows`` outputs.
+
+        Raises:
+            ArgumentError: A column is outside the kernel, or the images are too large.
+        """
+        code = self._functions.mm_conv_turned_offsets(byref(conv), rows, columns, nonzeros, offsets)
+        if code:
+            _fail(code, "the turned kernel's columns")
+
+    def conv_gradients(
+        self,
+        conv: Conv,
+        rows: Rows,
+        turned: Rows | None,
+        x: int,
+        grad: int,
+        *,
+        to_x: int | None,
+        to_values: int | None,
+        threads: int,
+    ) -> None:
+        """Write the gradients of a planned convolution's input and values, where wanted.
+
+        Raises:
+            MemoryError: There is no scratch memory.
+            ArgumentError: A size is impossible.
+        """
+        code = self._functions.mm_conv_gradients(
+            byref(conv),
+            byref(rows),
+            None if turned is None else byref(turned),
+            x,
+            grad,
+            to_x,
+            to_values,
+            threads,
+        )
+        if code:
+            _fail(code, "the gradients of a convolution")
 
     def advance(
         self,

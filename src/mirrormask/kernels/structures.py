@@ -52,6 +52,8 @@ class Conv(ctypes.Structure):
         ("stride", ctypes.c_int64 * 2),
         ("dilation", ctypes.c_int64 * 2),
         ("pad", ctypes.c_int64 * 4),
+        ("channels_last", ctypes.c_int32),
+        ("trains", ctypes.c_int32),
         ("out_height", ctypes.c_int64),
         ("out_width", ctypes.c_int64),
         ("plane_height", ctypes.c_int64),
@@ -102,6 +104,11 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_conv_plan": (c_int, (POINTER(Conv),)),
     "mm_conv_offsets": (c_int, (POINTER(Conv), c_void_p, c_int64, c_void_p)),
     "mm_conv2d": (c_int, (POINTER(Conv), POINTER(Rows), c_void_p, c_void_p, c_int)),
+    "mm_conv_turned_offsets": (c_int, (POINTER(Conv), c_int64, c_void_p, c_int64, c_void_p)),
+    "mm_conv_gradients": (
+        c_int,
+        (POINTER(Conv), POINTER(Rows), POINTER(Rows), *[c_void_p] * 4, c_int),
+    ),
     "mm_value_gradient": (
         c_int,
         (POINTER(Rows), c_void_p, c_void_p, c_int64, c_void_p, c_int),

@@ -18,28 +18,52 @@ _Layout = ctypes.c_int32 * 2
 _COLUMNS_TO_ROWS = _Layout(1, 0)
 
 
-def live_linear(x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
-    """Return ``x W^T + b`` where ``W`` has ``values`` at the places of a pattern, 0 elsewhere.
+class LinearProduct:
+    """A product with a matrix whose live weights are at the places of a pattern; it is 0 elsewhere.
 
-    Gradients reach ``x``, ``values`` and ``bias``; they cannot be differentiated once more. Under
-    autocast the product is float32, as these weights are.
+    Gradients reach input, values and bias; they cannot be differentiated once more. Under autocast
+    the product is float32, as these weights are.
 
     Args:
-        x: float32 [..., in] on the CPU.
-        values: float32 [live].
-        bias: float32 [out] or None.
         pattern: Of a matrix [out, in].
+    """
 
-    Returns:
-        float32 [..., out].
+    def __init__(self, pattern: Pattern) -> None:
+        self.pattern = pattern
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the pattern."""
+        return self.pattern.bytes
+
+    def __call__(self, x: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+        """Return ``x W^T + b``.
+
+        Args:
+            x: float32 [..., in] on the CPU.
+            values: float32 [live].
+            bias: float32 [out] or None.
+
+        Returns:
+            float32 [..., out].
+
+        Raises:
+            ArgumentError: There are no compiled kernels, or a type, device or size is another.
+        """
+        width = self.pattern.shape[1]
+        if x.shape[-1] != width:
+            raise ArgumentError(f"the input has {x.shape[-1]} features, this layer takes {width}")
+        check_values(x, values, bias, self.pattern)
+        out = _LiveLinear.apply(x, values, bias, self.pattern)  # type: ignore[no-untyped-call]
+        return cast(Tensor, out)
+
+
+def check_values(x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern) -> None:
+    """Refuse what does not live on the CPU, and values that are not those of a pattern.
 
     Raises:
-        ArgumentError: There are no compiled kernels, or a type, device or size is another.
+        ArgumentError: A type, device or size is another.
     """
-    if x.shape[-1] != pattern.shape[1]:
-        raise ArgumentError(
-            f"the input has {x.shape[-1]} features, this layer takes {pattern.shape[1]}"
-        )
     for what, tensor in (("input", x), ("weight", values), ("bias", bias)):
         if tensor is not None and tensor.device.type != "cpu":
             raise ArgumentError(f"the {what} is on {tensor.device}: live weights train on the CPU")
@@ -48,8 +72,30 @@ def live_linear(x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern
             f"values of shape {list(values.shape)} and type {values.dtype} do not fit "
             f"{pattern.columns.numel()} live weights of float32"
         )
-    out = _LiveLinear.apply(x, values, bias, pattern)  # type: ignore[no-untyped-call]
-    return cast(Tensor, out)
+
+
+def check_type(x: Tensor) -> None:
+    """Refuse an input that autocast did not make float32.
+
+    Raises:
+        ArgumentError: It has another type.
+    """
+    if x.dtype != torch.float32:
+        raise ArgumentError(f"the input is {x.dtype}: live weights take float32")
+
+
+def library_or_reason() -> Library:
+    """Return the compiled kernels.
+
+    Raises:
+        ArgumentError: They are off; the text says why.
+    """
+    library = kernels()
+    if library is None:
+        raise ArgumentError(
+            f"live weights need the compiled kernels, which are off: {kernel_status().reason}"
+        )
+    return library
 
 
 class _LiveLinear(torch.autograd.Function):
@@ -58,6 +104,7 @@ class _LiveLinear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern
     ) -> Tensor:
+        check_type(x)
         turned = x.reshape(-1, pattern.shape[1]).t().contiguous()
         ctx.save_for_backward(turned, values)
         ctx.pattern, ctx.shape = pattern, x.shape
@@ -90,7 +137,7 @@ def _product(
     x: Tensor, starts: Tensor, columns: Tensor, values: Tensor, bias: Tensor | None
 ) -> Tensor:
     """Return ``[n, out]`` for ``x`` ``[in, n]``."""
-    library, n = _library(), x.shape[1]
+    library, n = library_or_reason(), x.shape[1]
     values, bias = values.contiguous(), None if bias is None else bias.contiguous()
     out = torch.empty((n, starts.numel() - 1), dtype=torch.float32, device="cpu")
     library.linear(
@@ -107,7 +154,7 @@ def _product(
 
 def _value_gradient(grad: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return ``[live]`` for the gradient of outputs ``[out, n]`` and inputs ``[in, n]``."""
-    library = _library()
+    library = library_or_reason()
     out = torch.empty(pattern.columns.shape, dtype=torch.float32, device="cpu")
     library.value_gradient(
         rows_of(library, (pattern.starts, pattern.columns, out), None, relu=False),
@@ -118,12 +165,3 @@ def _value_gradient(grad: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
         threads=torch.get_num_threads(),
     )
     return out
-
-
-def _library() -> Library:
-    library = kernels()
-    if library is None:
-        raise ArgumentError(
-            f"live weights need the compiled kernels, which are off: {kernel_status().reason}"
-        )
-    return library

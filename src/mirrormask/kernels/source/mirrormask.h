@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define MM_ABI 4
+#define MM_ABI 5
 
 enum { MM_OK = 0, MM_NO_MEMORY = 1, MM_BAD_ARGUMENT = 2 };
 enum { MM_PORTABLE = 0, MM_AVX2 = 1, MM_AVX512 = 2, MM_VARIANTS = 3 };
@@ -52,6 +52,8 @@ struct mm_conv {
     int64_t images;                  /* in a batch */
     int64_t kernel[2], stride[2], dilation[2];
     int64_t pad[4]; /* left, right, top, bottom; zeros */
+    int32_t channels_last; /* 1: tensors are [images, height, width, channels] */
+    int32_t trains;        /* 1: also for mm_conv_gradients, which needs a packed input */
 
     int64_t out_height, out_width;
     int64_t plane_height, plane_width; /* of one phase of one padded image */
@@ -101,6 +103,16 @@ int mm_conv_offsets(const struct mm_conv *c, const int32_t *columns, int64_t non
 /* y [images, rows, out_height, out_width] = convolution of x [images, channels, height, width]. */
 int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y,
               int threads);
+/* Columns (row * kernel_h + y) * kernel_w + x of the turned kernel become offsets into the packed
+ * gradient of an output of so many channels. */
+int mm_conv_turned_offsets(const struct mm_conv *c, int64_t rows, const int32_t *columns,
+                           int64_t nonzeros, int32_t *offsets);
+/* From the gradient dy of mm_conv2d's y: dx, that of x, and values, that of each weight; either may
+ * be NULL, for one that is not wanted. `w` is that of mm_conv2d; its values are not read. `turned`
+ * has a row for each channel of each phase that the kernel meets, all channels of the first phase
+ * first, with the weights that meet it and their turned offsets; it is read for dx alone. */
+int mm_conv_gradients(const struct mm_conv *c, const struct mm_rows *w, const struct mm_rows *turned,
+                      const float *x, const float *dy, float *dx, float *values, int threads);
 
 /* A whole network as steps over an arena; see steps.h. All arrays must outlive the program. */
 struct mm_program_data {

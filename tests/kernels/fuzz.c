@@ -134,21 +134,13 @@ static int one_gradient(void)
     return code || wrong;
 }
 
-/* Of a float in a tensor of images. */
-static int64_t place(const struct mm_conv *c, int64_t channels, int64_t height, int64_t width,
-                     int64_t image, int64_t channel, int64_t i, int64_t j)
-{
-    return c->channels_last ? ((image * height + i) * width + j) * channels + channel
-                            : ((image * channels + channel) * height + i) * width + j;
-}
-
 static double pixel(const struct mm_conv *c, const float *x, int64_t image, int64_t channel, int64_t i,
                     int64_t j)
 {
     i -= c->pad[2], j -= c->pad[0];
     if (i < 0 || j < 0 || i >= c->height || j >= c->width)
         return 0.0;
-    return x[place(c, c->channels, c->height, c->width, image, channel, i, j)];
+    return x[((image * c->channels + channel) * c->height + i) * c->width + j];
 }
 
 static int64_t wrong_pixels(const struct mm_conv *c, const struct mm_rows *w, const float *x,
@@ -168,18 +160,17 @@ static int64_t wrong_pixels(const struct mm_conv *c, const struct mm_rows *w, co
                             j * c->stride[1] + tap % c->kernel[1] * c->dilation[1]);
                         sum += w->values[k] * value, size += fabs(w->values[k] * value);
                     }
-                    int64_t at = place(c, w->rows, c->out_height, c->out_width, n, r, i, j);
+                    int64_t at = ((n * w->rows + r) * c->out_height + i) * c->out_width + j;
                     wrong += differs(y[at], sum, size, w->relu);
                 }
     return wrong;
 }
 
-/* A convolution of any sizes; 0 where the kernel is larger than the image. */
-static int any_conv(struct mm_conv *found, int *refused_wrongly)
+/* A convolution of any sizes; whether sizes that can be were refused. */
+static struct mm_conv any_conv(int64_t images, int *refused)
 {
     struct mm_conv c = {.channels = between(1, 5), .height = between(1, 14), .width = between(1, 20),
-                        .images = between(0, 4), .channels_last = (int32_t)(draw() % 2),
-                        .trains = (int32_t)(draw() % 2)};
+                        .images = images};
     int plain = draw() % 4 == 0;
     for (int axis = 0; axis < 2; axis++) {
         c.kernel[axis] = plain ? 1 : between(1, 4);
@@ -188,19 +179,17 @@ static int any_conv(struct mm_conv *found, int *refused_wrongly)
     }
     for (int side = 0; side < 4; side++)
         c.pad[side] = plain ? 0 : between(0, 3);
-    int planned = mm_conv_plan(&c) == MM_OK;
-    *refused_wrongly = !planned && c.height + c.pad[2] + c.pad[3] > c.dilation[0] * (c.kernel[0] - 1) &&
-                       c.width + c.pad[0] + c.pad[1] > c.dilation[1] * (c.kernel[1] - 1);
-    *found = c;
-    return planned;
+    *refused = mm_conv_plan(&c) && c.height + c.pad[2] + c.pad[3] > c.dilation[0] * (c.kernel[0] - 1) &&
+               c.width + c.pad[0] + c.pad[1] > c.dilation[1] * (c.kernel[1] - 1);
+    return c;
 }
 
 static int one_conv(void)
 {
-    struct mm_conv c;
-    int refused_wrongly;
-    if (!any_conv(&c, &refused_wrongly))
-        return refused_wrongly;
+    int refused;
+    struct mm_conv c = any_conv(between(0, 4), &refused);
+    if (refused || mm_conv_plan(&c))
+        return refused;
     struct mm_rows w = matrix(between(0, 40), c.channels * c.kernel[0] * c.kernel[1]), packed = w;
     int32_t count = w.starts[w.rows], *offsets = malloc((size_t)count * sizeof *offsets + 1);
     float *x = numbers(c.images * c.channels * c.height * c.width, 0);
@@ -217,29 +206,30 @@ static int one_conv(void)
     return code || wrong;
 }
 
-/* The weights by (phase, channel), with columns (row * kernel_h + y) * kernel_w + x, and the place of
- * each among those of w. */
-static struct mm_rows turned(const struct mm_conv *c, const struct mm_rows *w, int32_t *order)
+/* The weights by phase and channel, with columns (output * kernel_h + y) * kernel_w + x. */
+static struct mm_rows turned(const struct mm_conv *c, const struct mm_rows *w)
 {
     int64_t taps = c->kernel[0] * c->kernel[1], rows = c->channels * c->phases[0] * c->phases[1], row = 0;
-    int32_t count = w->starts[w->rows], at = 0;
-    int32_t *starts = malloc((size_t)(rows + 1) * sizeof *starts), *columns = malloc((size_t)count * 4 + 1);
-    float *values = malloc((size_t)count * 4 + 1);
+    size_t count = (size_t)w->starts[w->rows];
+    int32_t at = 0, *starts = malloc((size_t)(rows + 1) * sizeof *starts);
+    int32_t *columns = malloc(count * sizeof *columns + (count == 0));
+    float *values = malloc(count * sizeof *values + (count == 0));
     for (int64_t phase = 0; phase < c->stride[0] * c->stride[1]; phase++) {
-        int met = 0;
-        for (int64_t tap = 0; tap < taps; tap++)
-            met |= tap / c->kernel[1] * c->dilation[0] % c->stride[0] == phase / c->stride[1] &&
-                   tap % c->kernel[1] * c->dilation[1] % c->stride[1] == phase % c->stride[1];
+        int8_t meets[16], met = 0; /* of each tap */
+        for (int64_t tap = 0; tap < taps; tap++) {
+            int64_t y = tap / c->kernel[1] * c->dilation[0], x = tap % c->kernel[1] * c->dilation[1];
+            meets[tap] = y % c->stride[0] == phase / c->stride[1] &&
+                         x % c->stride[1] == phase % c->stride[1];
+            met |= meets[tap];
+        }
         for (int64_t channel = 0; met && channel < c->channels; channel++) {
             starts[row++] = at;
             for (int64_t r = 0; r < w->rows; r++)
                 for (int32_t k = w->starts[r]; k < w->starts[r + 1]; k++) {
-                    int64_t tap = w->columns[k] % taps, y = tap / c->kernel[1], x = tap % c->kernel[1];
-                    if (w->columns[k] / taps != channel ||
-                        y * c->dilation[0] % c->stride[0] != phase / c->stride[1] ||
-                        x * c->dilation[1] % c->stride[1] != phase % c->stride[1])
+                    int64_t tap = w->columns[k] % taps;
+                    if (w->columns[k] / taps != channel || !meets[tap])
                         continue;
-                    values[at] = w->values[k], order[at] = k;
+                    values[at] = w->values[k];
                     columns[at++] = (int32_t)(r * taps + tap);
                 }
         }
@@ -248,66 +238,103 @@ static struct mm_rows turned(const struct mm_conv *c, const struct mm_rows *w, i
     return (struct mm_rows){rows, starts, columns, values, NULL, 0, w->variant, NULL};
 }
 
-/* Sums over all pixels of the output, in the order in which a dense convolution would meet them. */
-static int64_t wrong_gradients(const struct mm_conv *c, const struct mm_rows *w, const float *x,
-                               const float *dy, const float *dx, const float *values)
+/* Where a float of a tensor of images lies. */
+static int64_t place(const struct mm_live *l, int64_t channels, int64_t height, int64_t width,
+                     int64_t image, int64_t channel, int64_t i, int64_t j)
 {
-    int64_t taps = c->kernel[0] * c->kernel[1], wrong = 0, in = c->channels * c->height * c->width;
-    size_t all = (size_t)(c->images * in), count = (size_t)w->starts[w->rows];
-    double *sums = calloc(2 * (all + count) + 1, sizeof *sums), *sizes = sums + all + count;
-    for (int64_t r = 0; r < w->rows; r++)
-        for (int32_t k = w->starts[r]; k < w->starts[r + 1]; k++)
-            for (int64_t n = 0; n < c->images; n++)
-                for (int64_t i = 0; i < c->out_height; i++)
-                    for (int64_t j = 0; j < c->out_width; j++) {
-                        int64_t channel = w->columns[k] / taps, tap = w->columns[k] % taps;
-                        int64_t y = i * c->stride[0] + tap / c->kernel[1] * c->dilation[0] - c->pad[2];
-                        int64_t z = j * c->stride[1] + tap % c->kernel[1] * c->dilation[1] - c->pad[0];
-                        if (y < 0 || z < 0 || y >= c->height || z >= c->width)
+    return l->channels_last ? ((image * height + i) * width + j) * channels + channel
+                            : ((image * channels + channel) * height + i) * width + j;
+}
+
+/* Sums in double, with the sizes of what they add up. */
+struct sums {
+    double *y, *dx, *values, *y_sizes, *dx_sizes, *values_sizes;
+};
+
+/* Every weight meets every pixel of the output. */
+static void plain_loops(const struct mm_live *l, const struct mm_rows *w, const float *x,
+                        const float *dy, struct sums s)
+{
+    const struct mm_conv *c = &l->conv;
+    int64_t taps = c->kernel[0] * c->kernel[1];
+    for (int64_t n = 0; n < c->images; n++)
+        for (int64_t r = 0; r < w->rows; r++)
+            for (int64_t i = 0; i < c->out_height; i++)
+                for (int64_t j = 0; j < c->out_width; j++) {
+                    int64_t to = place(l, w->rows, c->out_height, c->out_width, n, r, i, j);
+                    s.y[to] = w->bias ? w->bias[r] : 0.0, s.y_sizes[to] = fabs(s.y[to]);
+                    for (int32_t k = w->starts[r]; k < w->starts[r + 1]; k++) {
+                        int64_t tap = w->columns[k] % taps;
+                        int64_t p = i * c->stride[0] + tap / c->kernel[1] * c->dilation[0] - c->pad[2];
+                        int64_t q = j * c->stride[1] + tap % c->kernel[1] * c->dilation[1] - c->pad[0];
+                        if (p < 0 || q < 0 || p >= c->height || q >= c->width)
                             continue;
-                        double d = dy[place(c, w->rows, c->out_height, c->out_width, n, r, i, j)];
-                        int64_t at = place(c, c->channels, c->height, c->width, n, channel, y, z);
-                        sums[at] += w->values[k] * d, sizes[at] += fabs(w->values[k] * d);
-                        sums[all + (size_t)k] += x[at] * d, sizes[all + (size_t)k] += fabs(x[at] * d);
+                        int64_t from = place(l, c->channels, c->height, c->width, n,
+                                             w->columns[k] / taps, p, q);
+                        double product = (double)w->values[k] * x[from], grad = dy[to];
+                        s.y[to] += product, s.y_sizes[to] += fabs(product);
+                        s.dx[from] += w->values[k] * grad, s.dx_sizes[from] += fabs(w->values[k] * grad);
+                        s.values[k] += x[from] * grad, s.values_sizes[k] += fabs(x[from] * grad);
                     }
-    for (size_t i = 0; dx && i < all; i++)
-        wrong += differs(dx[i], sums[i], sizes[i], 0);
-    for (size_t i = 0; values && i < count; i++)
-        wrong += differs(values[i], sums[all + i], sizes[all + i], 0);
-    free(sums);
+                }
+}
+
+static int64_t wrong_sums(const float *found, const double *sums, const double *sizes, int64_t count,
+                          int relu)
+{
+    int64_t wrong = 0;
+    for (int64_t i = 0; found && i < count; i++)
+        wrong += differs(found[i], sums[i], sizes[i], relu);
     return wrong;
 }
 
-static int one_conv_gradient(void)
+static int one_live(void)
 {
-    struct mm_conv c;
-    int refused_wrongly;
-    if (!any_conv(&c, &refused_wrongly))
-        return refused_wrongly;
-    struct mm_rows w = matrix(between(0, 40), c.channels * c.kernel[0] * c.kernel[1]), packed = w;
-    int32_t count = w.starts[w.rows], *offsets = malloc((size_t)count * sizeof *offsets + 1);
-    int32_t *order = malloc((size_t)count * sizeof *order + 1);
-    struct mm_rows back = turned(&c, &w, order), there = back;
-    int32_t *turned_offsets = malloc((size_t)count * sizeof *turned_offsets + 1);
-    int64_t in = c.images * c.channels * c.height * c.width;
-    float *x = numbers(in, 0), *dy = numbers(c.images * w.rows * c.out_height * c.out_width, 0);
-    float *dx = draw() % 4 ? numbers(in, 0) : NULL, *values = draw() % 4 ? numbers(count, 0) : NULL;
-    int code = mm_conv_offsets(&c, w.columns, count, offsets);
-    int turning = mm_conv_turned_offsets(&c, w.rows, back.columns, count, turned_offsets);
+    static const int64_t batches[] = {0, 1, 2, 3, 5, 7, 8, 12, 16, 17, 33};
+    int refused;
+    struct mm_live l = {.conv = any_conv(batches[draw() % 11], &refused), .outputs = between(1, 40),
+                        .channels_last = (int64_t)(draw() % 2)};
+    const struct mm_conv *c = &l.conv;
+    if (refused || mm_live_plan(&l))
+        return refused;
+    /* Narrow bands, too, as large images have them. */
+    if (draw() % 2) {
+        l.band = between(1, l.band);
+        l.plane = (l.band + l.reach[0]) * c->plane_width * l.lanes + between(0, 3);
+        l.in_floats = c->channels * c->phases[0] * c->phases[1] * l.plane + 128;
+        l.out_floats = l.front + l.outputs * l.plane + 128;
+    }
+    struct mm_rows w = matrix(l.outputs, c->channels * c->kernel[0] * c->kernel[1]), packed = w;
+    struct mm_rows back = turned(c, &w), there = back;
+    size_t count = (size_t)w.starts[w.rows];
+    int32_t *offsets = malloc(count * sizeof *offsets + 1), *turned_offsets = malloc(count * 4 + 1);
+    int64_t in = c->images * c->channels * c->height * c->width;
+    int64_t out = c->images * l.outputs * c->out_height * c->out_width;
+    float *x = numbers(in, 0), *dy = numbers(out, 0), *y = numbers(out, 0);
+    float *dx = draw() % 4 ? numbers(in, 0) : NULL;
+    float *values = draw() % 4 ? numbers((int64_t)count, 0) : NULL;
+    int code = mm_live_offsets(&l, w.columns, (int64_t)count, offsets);
+    code |= mm_live_turned_offsets(&l, back.columns, (int64_t)count, turned_offsets);
     packed.columns = offsets, there.columns = turned_offsets;
-    int done = mm_conv_gradients(&c, &packed, dx ? &there : NULL, x, dy, dx, values, (int)between(1, 3));
-    int64_t wrong;
-    if (c.in_place) /* only a plan for training has a packed input */
-        wrong = turning == MM_OK || done == MM_OK;
-    else
-        wrong = code || turning || done || wrong_gradients(&c, &w, x, dy, dx, values);
-    if (wrong)
-        printf("conv gradient: codes %d %d %d; %ldx%ld images, kernel %ldx%ld, stride %ldx%ld, variant %d\n",
-               code, turning, done, (long)c.height, (long)c.width, (long)c.kernel[0], (long)c.kernel[1],
-               (long)c.stride[0], (long)c.stride[1], w.variant);
-    forget(&w), forget(&back), free(order), free(offsets), free(turned_offsets);
-    free(x), free(dy), free(dx), free(values);
-    return wrong != 0;
+    code |= mm_live_forward(&l, &packed, x, y, (int)between(1, 3));
+    code |= mm_live_backward(&l, &packed, dx ? &there : NULL, x, dy, dx, values, (int)between(1, 3));
+    size_t all = (size_t)(in + out) + count;
+    double *room = calloc(2 * all + 1, sizeof *room);
+    struct sums s = {room,       room + out,       room + out + in,
+                     room + all, room + all + out, room + all + out + in};
+    plain_loops(&l, &w, x, dy, s);
+    int64_t wrong[3] = {wrong_sums(y, s.y, s.y_sizes, out, w.relu), wrong_sums(dx, s.dx, s.dx_sizes, in, 0),
+                        wrong_sums(values, s.values, s.values_sizes, (int64_t)count, 0)};
+    int failed = code || wrong[0] || wrong[1] || wrong[2];
+    if (failed)
+        printf("live conv: code %d, %ld %ld %ld wrong; %ld of %ldx%ld, kernel %ldx%ld, stride %ldx%ld, "
+               "band %ld, lanes %ld, last %ld, variant %d\n",
+               code, (long)wrong[0], (long)wrong[1], (long)wrong[2], (long)c->images, (long)c->height,
+               (long)c->width, (long)c->kernel[0], (long)c->kernel[1], (long)c->stride[0],
+               (long)c->stride[1], (long)l.band, (long)l.lanes, (long)l.channels_last, w.variant);
+    forget(&w), forget(&back), free(offsets), free(turned_offsets), free(room);
+    free(x), free(dy), free(y), free(dx), free(values);
+    return failed;
 }
 
 /* Damaged arrays and sizes are told apart from sound ones without reading beyond them. */
@@ -337,6 +364,10 @@ static int one_damage(void)
         ((int64_t *)&c)[i] = draw() % 3 ? between(-2, 9) : (int64_t)draw();
     if (mm_conv_plan(&c) == MM_OK) /* what it accepts must be within what 32-bit offsets reach */
         caught &= c.floats > 0 && c.floats <= INT32_MAX && c.out_height > 0 && c.out_width > 0;
+    struct mm_live l = {.conv = c, .outputs = draw() % 3 ? between(-2, 9) : (int64_t)draw()};
+    if (mm_live_plan(&l) == MM_OK)
+        caught &= l.in_floats > 0 && l.in_floats <= INT32_MAX && l.out_floats > 0 &&
+                  l.out_floats <= INT32_MAX && l.band > 0 && l.plane > 0 && l.lanes > 0;
     forget(&w);
     if (!sound || !caught)
         printf("damage: sound %d, caught %d\n", sound, caught);
@@ -399,7 +430,7 @@ int main(int count, char **arguments)
                      : kind < 4 ? one_conv()
                      : kind < 5 ? one_damage()
                      : kind < 6 ? one_gradient()
-                     : kind < 8 ? one_conv_gradient()
+                     : kind < 8 ? one_live()
                                 : one_step();
         if (failed) {
             printf("case %ld, state %llu\n", (long)i, (unsigned long long)before);

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from mirrormask.deploy.conv_product import ConvGeometry
 from mirrormask.deploy.kernel_linear import rows_of
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels import Conv
+from mirrormask.kernels import Conv, Live
 from mirrormask.live.pattern import Pattern
 from mirrormask.live.product import check_type, check_values, library_or_reason
 
@@ -24,7 +24,7 @@ _PLANS = 4
 class _Plan:
     """A convolution for inputs of one shape and layout, and what each weight meets in it."""
 
-    conv: Conv
+    live: Live
     offsets: Tensor
     turned_offsets: Tensor
     format: torch.memory_format
@@ -111,25 +111,20 @@ class ConvProduct:
             stride=geometry.stride,
             dilation=geometry.dilation,
             pad=geometry.padding,
-            channels_last=channels_last,
-            trains=1,
         )
-        if not library.plan(conv):
+        live = Live(conv=conv, outputs=geometry.out_channels, channels_last=channels_last)
+        if not library.plan_live(live):
             raise ArgumentError(
                 f"images of shape {list(shape)} are too large for one call: give fewer or smaller"
             )
-        live = pattern.columns.numel()
-        offsets, turned = torch.empty_like(pattern.columns), torch.empty_like(pattern.columns)
-        library.offsets(conv, pattern.columns.data_ptr(), live, offsets.data_ptr())
-        library.turned_offsets(
-            conv,
-            geometry.out_channels,
-            pattern.turned_columns.data_ptr(),
-            live,
-            turned.data_ptr(),
+        columns, turned_columns = pattern.columns, pattern.turned_columns
+        offsets, turned = torch.empty_like(columns), torch.empty_like(columns)
+        library.live_offsets(live, columns.data_ptr(), columns.numel(), offsets.data_ptr())
+        library.live_turned_offsets(
+            live, turned_columns.data_ptr(), columns.numel(), turned.data_ptr()
         )
         form = torch.channels_last if channels_last else torch.contiguous_format
-        return _Plan(conv=conv, offsets=offsets, turned_offsets=turned, format=form)
+        return _Plan(live=live, offsets=offsets, turned_offsets=turned, format=form)
 
 
 class _Convolution(torch.autograd.Function):
@@ -144,11 +139,13 @@ class _Convolution(torch.autograd.Function):
         bias = None if bias is None else bias.contiguous()
         ctx.save_for_backward(x, values)
         ctx.product, ctx.plan = product, plan
-        conv = plan.conv
+        conv = plan.live.conv
         shape = (x.shape[0], pattern.shape[0], conv.out_height, conv.out_width)
         out = torch.empty(shape, memory_format=plan.format, device="cpu", dtype=torch.float32)
         rows = rows_of(library, (pattern.starts, plan.offsets, values), bias, relu=False)
-        library.conv2d(conv, rows, x.data_ptr(), out.data_ptr(), threads=torch.get_num_threads())
+        library.live_forward(
+            plan.live, rows, x.data_ptr(), out.data_ptr(), threads=torch.get_num_threads()
+        )
         return out
 
     @staticmethod
@@ -169,8 +166,8 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             to_values = torch.empty_like(values)
         if to_x is not None or to_values is not None:
-            library.conv_gradients(
-                plan.conv,
+            library.live_backward(
+                plan.live,
                 rows_of(library, (pattern.starts, plan.offsets, values), None, relu=False),
                 turned,
                 x.data_ptr(),

@@ -1,5 +1,5 @@
 /* Direct sparse convolution over packed, padded images; see conv_plan.c for the idea. */
-#include "conv.h"
+#include "dispatch.h"
 #include "pool.h"
 
 #include <stdatomic.h>
@@ -10,124 +10,160 @@ struct conv_job {
     const struct mm_conv *c;
     const struct mm_rows *w;
     const struct mm_variant *variant;
-    const float *x;
+    const float *x; /* the block's first image */
     float *y;
-    int64_t block; /* the one that all parts work on together */
+    int64_t images; /* in this block */
     float *packed;
     atomic_int failed;
 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-int64_t mm_block_count(const struct mm_conv *c) { return (c->images + c->block - 1) / c->block; }
-
-int64_t mm_block_images(const struct mm_conv *c, int64_t index)
+/* One row of one phase: pixels first, first + stride, .. of a padded row; NULL is a row of zeros. */
+static void pack_row(const struct mm_conv *c, const float *row, int64_t phase, float *to)
 {
-    return least(c->block, c->images - index * c->block);
-}
-
-void mm_pack(const struct mm_conv *c, const struct mm_variant *variant, const float *x,
-             int64_t images, int64_t from, int64_t to, float *packed)
-{
-    int64_t step = c->plane * c->phases[0] * c->phases[1];
-    for (int64_t a = 0; a < c->stride[0]; a++) {
-        if (!mm_meets(c, 0, a))
-            continue;
-        for (int64_t b = 0; b < c->stride[1]; b++) {
-            if (!mm_meets(c, 1, b))
-                continue;
-            struct mm_view view = mm_input_view(c, a, b);
-            mm_read_view(&view, variant->turn, x, images, from, to, packed, step);
-            packed += c->plane;
-        }
-    }
-}
-
-void mm_multiply_places(const struct mm_product *p, int64_t begin, int64_t end, int64_t from,
-                        int64_t to)
-{
-    struct mm_stretch found[MM_MOST_STRETCHES];
-    for (int64_t at = begin; at < end;) {
-        int index = mm_width_for(end - at);
-        if (p->exact) {
-            /* Nothing may be read past the caller's tensor: the last panel overlaps the one before,
-             * and is one that fits. */
-            while (index > 0 && mm_widths[index] > end - at)
-                index--;
-            at = least(at, end - mm_widths[index]);
-        }
-        int64_t width = mm_widths[index];
-        int count = mm_stretches(&p->view, p->images, at, width, found);
-        for (int64_t r = from; r < to; r += MM_PANEL_ROWS) {
-            int64_t last = least(r + MM_PANEL_ROWS, to);
-            p->variant->panels[index](p->w, r, last, p->x + at, 1, p->panel);
-            mm_write_view(&p->view, p->variant->turn, p->panel, width, r - p->first_row,
-                          last - p->first_row, found, count, p->tensor);
-        }
-        at += width;
-    }
-}
-
-/* The first images of a block in the input. */
-static const float *input_of(const struct conv_job *j, int64_t block)
-{
-    const struct mm_conv *c = j->c;
-    return j->x + block * c->block * c->channels * c->height * c->width;
-}
-
-static void multiply(struct conv_job *j, int64_t block, const float *packed, int64_t from,
-                     int64_t to)
-{
-    const struct mm_conv *c = j->c;
-    int64_t images = mm_block_images(c, block), rows = j->w->rows;
-    float *panel = mm_scratch(MM_SCRATCH_PANEL, MM_PANEL_ROWS * MM_WIDEST);
-    if (!panel) {
-        j->failed = 1;
+    int64_t stride = c->stride[1], i = 0, at = phase - c->pad[0];
+    if (!row) {
+        memset(to, 0, (size_t)c->plane_width * sizeof(float));
         return;
     }
-    struct mm_product p = {j->w, j->variant, packed, mm_output_view(c, rows), images, 0, c->in_place,
-                           panel, j->y + block * c->block * rows * c->out_height * c->out_width};
-    mm_multiply_places(&p, 0,
-                       (images - 1) * c->plane_height * c->plane_width +
-                           (c->out_height - 1) * c->plane_width + c->out_width,
-                       from, to);
+    for (; i < c->plane_width && at < 0; i++, at += stride)
+        to[i] = 0.0f;
+    if (stride == 1) {
+        int64_t count = least(c->plane_width - i, c->width - at);
+        if (count > 0) {
+            memcpy(to + i, row + at, (size_t)count * sizeof(float));
+            i += count;
+        }
+    } else {
+        for (; i < c->plane_width && at < c->width; i++, at += stride)
+            to[i] = row[at];
+    }
+    if (i < c->plane_width)
+        memset(to + i, 0, (size_t)(c->plane_width - i) * sizeof(float));
+}
+
+static void pack_phase(const struct conv_job *j, int64_t channel, int64_t row_phase,
+                       int64_t column_phase, float *to)
+{
+    const struct mm_conv *c = j->c;
+    int64_t pixels = c->height * c->width;
+    for (int64_t image = 0; image < j->images; image++) {
+        const float *from = j->x + (image * c->channels + channel) * pixels;
+        for (int64_t i = 0; i < c->plane_height; i++, to += c->plane_width) {
+            int64_t y = i * c->stride[0] + row_phase - c->pad[2];
+            int inside = y >= 0 && y < c->height;
+            pack_row(c, inside ? from + y * c->width : NULL, column_phase, to);
+        }
+    }
 }
 
 static void pack_part(void *context, int part, int parts)
 {
     struct conv_job *j = context;
-    int64_t channels = j->c->channels;
-    mm_pack(j->c, j->variant, input_of(j, j->block), mm_block_images(j->c, j->block),
-            channels * part / parts, channels * (part + 1) / parts, j->packed);
+    const struct mm_conv *c = j->c;
+    int64_t share = (c->channels + parts - 1) / parts, end = least(share * (part + 1), c->channels);
+    int64_t used = j->images * c->plane_height * c->plane_width;
+    for (int64_t channel = share * part; channel < end; channel++) {
+        float *to = j->packed + channel * c->phases[0] * c->phases[1] * c->plane;
+        for (int64_t a = 0; a < c->stride[0]; a++) {
+            if (!mm_meets(c, 0, a))
+                continue;
+            for (int64_t b = 0; b < c->stride[1]; b++) {
+                if (!mm_meets(c, 1, b))
+                    continue;
+                pack_phase(j, channel, a, b, to);
+                memset(to + used, 0, (size_t)(c->plane - used) * sizeof(float));
+                to += c->plane;
+            }
+        }
+    }
+}
+
+/* A stretch of a panel that belongs to one row of one output image. */
+struct stretch {
+    int64_t from, to, count;
+};
+
+enum { MOST_STRETCHES = 128 };
+
+/* What of positions [at, at + width) is wanted; rows that touch become one stretch. */
+static int stretches(const struct conv_job *j, int64_t at, int64_t width, struct stretch *found)
+{
+    const struct mm_conv *c = j->c;
+    int64_t image_size = c->plane_height * c->plane_width, out = c->out_height * c->out_width;
+    int count = 0;
+    for (int64_t p = at; p < at + width;) {
+        int64_t image = p / image_size, in_image = p % image_size;
+        int64_t y = in_image / c->plane_width, x = in_image % c->plane_width;
+        if (image >= j->images)
+            break;
+        if (y >= c->out_height) {
+            p = (image + 1) * image_size;
+            continue;
+        }
+        if (x >= c->out_width) {
+            p += c->plane_width - x;
+            continue;
+        }
+        int64_t length = least(c->out_width - x, at + width - p);
+        int64_t to = image * j->w->rows * out + y * c->out_width + x;
+        struct stretch *last = found + count - 1;
+        if (count > 0 && last->from + last->count == p - at && last->to + last->count == to)
+            last->count += length;
+        else
+            found[count++] = (struct stretch){p - at, to, length};
+        p += length;
+    }
+    return count;
+}
+
+static void copy(float *to, const float *from, int64_t count)
+{
+    typedef float loose __attribute__((vector_size(16), aligned(4)));
+    int64_t i = 0;
+    for (; i + 4 <= count; i += 4)
+        *(loose *)(to + i) = *(const loose *)(from + i);
+    for (; i < count; i++)
+        to[i] = from[i];
 }
 
 static void rows_part(void *context, int part, int parts)
 {
     struct conv_job *j = context;
-    multiply(j, j->block, j->c->in_place ? input_of(j, j->block) : j->packed,
-             mm_first_row(j->w, part, parts), mm_first_row(j->w, part + 1, parts));
-}
-
-/* Every part takes its share of the blocks, whole. */
-static void blocks_part(void *context, int part, int parts)
-{
-    struct conv_job *j = context;
     const struct mm_conv *c = j->c;
-    int64_t blocks = mm_block_count(c), images = 0;
-    float *packed = c->in_place ? NULL : mm_scratch(MM_SCRATCH_INPUT, c->floats);
-    if (!c->in_place && !packed) {
+    const struct mm_rows *w = j->w;
+    int64_t from = mm_first_row(w, part, parts), to = mm_first_row(w, part + 1, parts);
+    int64_t out = c->out_height * c->out_width;
+    int64_t positions = (j->images - 1) * c->plane_height * c->plane_width +
+                        (c->out_height - 1) * c->plane_width + c->out_width;
+    const float *x = c->in_place ? j->x : j->packed;
+    struct stretch found[MOST_STRETCHES];
+    float *panel = mm_scratch(MM_SCRATCH_PANEL, MM_PANEL_ROWS * mm_widths[MM_WIDTHS - 1]);
+    if (!panel) {
         j->failed = 1;
         return;
     }
-    for (int64_t b = blocks * part / parts; b < blocks * (part + 1) / parts; b++) {
-        if (!c->in_place) {
-            /* What surrounds the pixels stays zero from block to block. */
-            if (images != mm_block_images(c, b))
-                memset(packed, 0, (size_t)c->floats * sizeof(float));
-            images = mm_block_images(c, b);
-            mm_pack(c, j->variant, input_of(j, b), images, 0, c->channels, packed);
+    for (int64_t at = 0; at < positions;) {
+        int index = mm_width_for(positions - at);
+        if (c->in_place) {
+            /* Nothing may be read past the caller's tensor: the last panel overlaps the one before,
+             * and is one that fits. */
+            while (index > 0 && mm_widths[index] > positions - at)
+                index--;
+            at = least(at, positions - mm_widths[index]);
         }
-        multiply(j, b, c->in_place ? input_of(j, b) : packed, 0, j->w->rows);
+        int64_t width = mm_widths[index];
+        int count = stretches(j, at, width, found);
+        for (int64_t r = from; r < to; r += MM_PANEL_ROWS) {
+            int64_t end = least(r + MM_PANEL_ROWS, to);
+            j->variant->panels[index](w, r, end, x + at, 1, panel);
+            for (int64_t i = r; i < end; i++)
+                for (int s = 0; s < count; s++)
+                    copy(j->y + i * out + found[s].to, panel + (i - r) * width + found[s].from,
+                         found[s].count);
+        }
+        at += width;
     }
 }
 
@@ -141,27 +177,22 @@ int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, 
     if (!x || !y)
         return MM_BAD_ARGUMENT;
     struct conv_job j = {c, w, mm_variant(w->variant), x, y, 0, NULL, 0};
-    int64_t blocks = mm_block_count(c);
+    int64_t in = c->channels * c->height * c->width;
+    int64_t out = w->rows * c->out_height * c->out_width;
     int64_t pixels = c->out_height * c->out_width * (c->block < c->images ? c->block : c->images);
-    int threads_together = mm_threads_for(threads, w->starts[w->rows] * pixels);
-    threads = mm_threads_for(threads, w->starts[w->rows] * pixels * blocks);
-    if (threads == 1 || blocks >= 2 * threads) {
-        mm_parallel(threads, blocks_part, &j);
-        return j.failed ? MM_NO_MEMORY : MM_OK;
-    }
-    if (!c->in_place) {
-        j.packed = mm_scratch(MM_SCRATCH_INPUT, c->floats);
-        if (!j.packed)
-            return MM_NO_MEMORY;
-        memset(j.packed, 0, (size_t)c->floats * sizeof(float));
-    }
-    for (; j.block < blocks; j.block++) {
-        /* Nothing of the block before may stay where the last one has fewer images. */
-        if (!c->in_place && mm_block_images(c, j.block) != c->block)
-            memset(j.packed, 0, (size_t)c->floats * sizeof(float));
-        if (!c->in_place)
-            mm_parallel(threads_together, pack_part, &j);
-        mm_parallel(threads_together, rows_part, &j);
+    threads = mm_threads_for(threads, w->starts[w->rows] * pixels);
+    for (int64_t image = 0; image < c->images; image += c->block) {
+        j.images = least(c->block, c->images - image);
+        j.x = x + image * in;
+        j.y = y + image * out;
+        if (!c->in_place) {
+            j.packed = mm_scratch(MM_SCRATCH_INPUT, c->floats);
+            if (!j.packed)
+                return MM_NO_MEMORY;
+            mm_parallel(threads, pack_part, &j);
+            memset(j.packed + c->floats - 128, 0, 128 * sizeof(float));
+        }
+        mm_parallel(threads, rows_part, &j);
     }
     return j.failed ? MM_NO_MEMORY : MM_OK;
 }

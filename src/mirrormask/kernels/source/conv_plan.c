@@ -6,11 +6,12 @@
  * all that the inner loop needs. Between two rows it computes some pixels that nobody wants, and
  * throws them away. A stride is served by splitting the image into its phases first.
  */
-#include "conv.h"
+#include "dispatch.h"
 
 #include <stddef.h>
 
 enum {
+    WIDEST = 128,
     FEW_POSITIONS = 128,
     LARGEST = 1 << 30 /* of one size, so that products of two stay within 64 bits */
 };
@@ -62,16 +63,15 @@ int mm_conv_plan(struct mm_conv *c)
     c->out_height = out[0], c->out_width = out[1];
     c->plane_height = plane[0], c->plane_width = plane[1];
     int64_t image = plane[0] * plane[1], planes = c->channels * c->phases[0] * c->phases[1];
-    if (image > INT32_MAX / planes - MM_WIDEST - 32)
+    if (image > INT32_MAX / planes - WIDEST - 32)
         return MM_BAD_ARGUMENT;
     int unpadded = !c->pad[0] && !c->pad[1] && !c->pad[2] && !c->pad[3];
     int unstrided = c->stride[0] == 1 && c->stride[1] == 1;
-    c->in_place = unpadded && unstrided && c->kernel[0] == 1 && c->kernel[1] == 1 && image >= 32 &&
-                  !c->channels_last && !c->trains;
+    c->in_place = unpadded && unstrided && c->kernel[0] == 1 && c->kernel[1] == 1 && image >= 32;
     c->block = 1;
     if (!c->in_place) {
         /* One image at a time stays in the second-level cache; small ones fill a panel together. */
-        int64_t most = (INT32_MAX / planes - MM_WIDEST - 32) / image;
+        int64_t most = (INT32_MAX / planes - WIDEST - 32) / image;
         c->block = FEW_POSITIONS / image;
         c->block = c->block > most ? most : c->block;
         c->block = c->block < 1 ? 1 : c->block;
@@ -85,7 +85,7 @@ int mm_conv_plan(struct mm_conv *c)
         if (c->plane % 256 == 0)
             c->plane += 16;
     }
-    c->floats = c->plane * planes + MM_WIDEST;
+    c->floats = c->plane * planes + WIDEST;
     return MM_OK;
 }
 

@@ -37,12 +37,14 @@ INLINE void add_eight(const floats *sums, float *out)
  * CHAINS sums, because a chain of additions waits four cycles at every link. */
 #define DEFINE_DOTS(NAME, COUNT, CHAINS)                                                           \
     INLINE void NAME(const int32_t *columns, const float *a, const float *b, int64_t step,         \
-                     int64_t n, float *out)                                                        \
+                     struct mm_lines lines, float *out)                                            \
     {                                                                                              \
         const float *places[COUNT];                                                                \
         floats sums[8] = {0}, more[CHAINS][COUNT] = {0};                                           \
+        float rest[COUNT] = {0};                                                                   \
         _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) places[u] = b + columns[u] * step; \
-        int64_t k = 0;                                                                             \
+        for (int64_t line = 0; line < lines.count; line++) {                                       \
+        int64_t k = line * lines.step, n = k + lines.n;                                            \
         for (; k + CHAINS * LANES <= n; k += CHAINS * LANES) {                                     \
             _Pragma("GCC unroll 8") for (int v = 0; v < CHAINS; v++)                               \
             {                                                                                      \
@@ -56,35 +58,32 @@ INLINE void add_eight(const floats *sums, float *out)
             _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) more[0][u] +=                  \
                 own * load(places[u] + k);                                                         \
         }                                                                                          \
+        for (; k < n; k++)                                                                         \
+            _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) rest[u] += a[k] * places[u][k]; \
+        }                                                                                          \
         _Pragma("GCC unroll 8") for (int v = 0; v < CHAINS; v++)                                   \
             _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) sums[u] += more[v][u];         \
         float found[8] = {0};                                                                      \
         add_eight(sums, found);                                                                    \
-        _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++)                                    \
-        {                                                                                          \
-            float sum = found[u];                                                                  \
-            for (int64_t rest = k; rest < n; rest++)                                               \
-                sum += a[rest] * places[u][rest];                                                  \
-            out[u] += sum;                                                                         \
-        }                                                                                          \
+        _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) out[u] += found[u] + rest[u];      \
     }
 DEFINE_DOTS(dots_8, 8, 1)
 DEFINE_DOTS(dots_4, 4, 2)
 DEFINE_DOTS(dots_1, 1, 4)
 
-/* out[i] += a[row] . b[columns[i]], n floats each, for the weights of rows [from, to). */
+/* out[i] += a[row] . b[columns[i]], over some lines of both, for the weights of rows [from, to). */
 static void dots(const struct mm_rows *w, int64_t from, int64_t to, const float *a, int64_t a_step,
-                 const float *b, int64_t b_step, int64_t n, float *out)
+                 const float *b, int64_t b_step, struct mm_lines lines, float *out)
 {
     for (int64_t r = from; r < to; r++) {
         const float *own = a + r * a_step;
         int64_t i = w->starts[r], end = w->starts[r + 1];
         for (; i + 8 <= end; i += 8)
-            dots_8(w->columns + i, own, b, b_step, n, out + i);
+            dots_8(w->columns + i, own, b, b_step, lines, out + i);
         for (; i + 4 <= end; i += 4)
-            dots_4(w->columns + i, own, b, b_step, n, out + i);
+            dots_4(w->columns + i, own, b, b_step, lines, out + i);
         for (; i < end; i++)
-            dots_1(w->columns + i, own, b, b_step, n, out + i);
+            dots_1(w->columns + i, own, b, b_step, lines, out + i);
     }
 }
 

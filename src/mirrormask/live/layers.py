@@ -25,7 +25,7 @@ class _Live(nn.Module):
 
     product: Product
     weight: Tensor
-    bias: Tensor | None
+    bias: Any  # Tensor | None; torch's stubs do not agree which
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
@@ -63,11 +63,11 @@ class LiveLinear(_Live, nn.Linear):
 
 
 class LiveConv2d(_Live, nn.Conv2d):
-    """``nn.Conv2d`` with a weight ``[live]`` instead of ``[out, in / groups, kernel_h, kernel_w]``."""
+    """``nn.Conv2d`` with a weight ``[live]`` instead of ``[out, in / groups, h, w]``."""
 
 
 class LiveConv1d(_Live, nn.Conv1d):
-    """``nn.Conv1d`` with a weight ``[live]`` instead of ``[out, in / groups, kernel]``."""
+    """``nn.Conv1d`` with a weight ``[live]`` instead of ``[out, in / groups, w]``."""
 
 
 _LIVE = {nn.Linear: LiveLinear, nn.Conv1d: LiveConv1d, nn.Conv2d: LiveConv2d}

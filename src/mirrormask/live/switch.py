@@ -10,7 +10,7 @@ import torch
 from mirrormask.deploy.example_inputs import Inputs
 from mirrormask.errors import ArgumentError, LifecycleError
 from mirrormask.live.compaction import bytes_of, compact, expand
-from mirrormask.live.layers import KINDS, Layer, Product, give_back, product_of, take_over
+from mirrormask.live.layers import Layer, Product, give_back, product_of, take_over
 from mirrormask.live.report import LiveLayer, LiveReport
 from mirrormask.live.trial import LayerTrial, inputs_of_layers, try_layer, why_not
 from mirrormask.optimizer import SparseOptimizer
@@ -114,7 +114,7 @@ def go_live(optimizer: SparseOptimizer, example_inputs: Inputs | None = None) ->
     layers = {
         module.weight: (name, module)
         for name, module in optimizer.model.named_modules()
-        if isinstance(module, KINDS)
+        if isinstance(module, Layer)
     }
     given = None if example_inputs is None else inputs_of_layers(optimizer.model, example_inputs)
     live, found = LiveWeights(optimizer), []

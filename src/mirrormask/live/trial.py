@@ -71,7 +71,7 @@ def inputs_of_layers(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
     handles = [
         module.register_forward_pre_hook(_recorder(name, found))
         for name, module in model.named_modules()
-        if isinstance(module, KINDS)
+        if isinstance(module, Layer)
     ]
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -112,7 +112,8 @@ def try_layer(layer: Layer, product: Product, given: Tensor | None) -> LayerTria
     def plain() -> Tensor:
         if isinstance(layer, nn.Linear):
             return nn.functional.linear(x, dense, layer.bias)
-        return layer._conv_forward(x, dense, layer.bias)
+        out: Tensor = layer._conv_forward(x, dense, layer.bias)
+        return out
 
     with torch.enable_grad():
         runs = {

@@ -44,22 +44,23 @@ INLINE void add_eight(const floats *sums, float *out)
         float rest[COUNT] = {0};                                                                   \
         _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) places[u] = b + columns[u] * step; \
         for (int64_t line = 0; line < lines.count; line++) {                                       \
-        int64_t k = line * lines.step, n = k + lines.n;                                            \
-        for (; k + CHAINS * LANES <= n; k += CHAINS * LANES) {                                     \
-            _Pragma("GCC unroll 8") for (int v = 0; v < CHAINS; v++)                               \
-            {                                                                                      \
-                floats own = load(a + k + v * LANES);                                              \
-                _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) more[v][u] +=              \
-                    own * load(places[u] + k + v * LANES);                                         \
+            int64_t k = line * lines.step, n = k + lines.n;                                        \
+            for (; k + CHAINS * LANES <= n; k += CHAINS * LANES) {                                 \
+                _Pragma("GCC unroll 8") for (int v = 0; v < CHAINS; v++)                           \
+                {                                                                                  \
+                    floats own = load(a + k + v * LANES);                                          \
+                    _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) more[v][u] +=          \
+                        own * load(places[u] + k + v * LANES);                                     \
+                }                                                                                  \
             }                                                                                      \
-        }                                                                                          \
-        for (; k + LANES <= n; k += LANES) {                                                       \
-            floats own = load(a + k);                                                              \
-            _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) more[0][u] +=                  \
-                own * load(places[u] + k);                                                         \
-        }                                                                                          \
-        for (; k < n; k++)                                                                         \
-            _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) rest[u] += a[k] * places[u][k]; \
+            for (; k + LANES <= n; k += LANES) {                                                   \
+                floats own = load(a + k);                                                          \
+                _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) more[0][u] +=              \
+                    own * load(places[u] + k);                                                     \
+            }                                                                                      \
+            for (; k < n; k++)                                                                     \
+                _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) rest[u] +=                 \
+                    a[k] * places[u][k];                                                           \
         }                                                                                          \
         _Pragma("GCC unroll 8") for (int v = 0; v < CHAINS; v++)                                   \
             _Pragma("GCC unroll 8") for (int u = 0; u < COUNT; u++) sums[u] += more[v][u];         \

@@ -48,8 +48,10 @@ static void carry(const struct mm_live *l, float *planes, int64_t count)
         memmove(planes, planes + l->band * row, (size_t)(l->reach[0] * row) * sizeof(float));
 }
 
-/* Rows of the packed input from `known` on; its first one is row `top` of the planes. */
-static void read_input(const struct live_job *j, const struct band *b, int64_t known)
+/* Rows of the packed input from `known` on, for some channels; its first one is row `top` of the
+ * planes. */
+static void read_channels(const struct live_job *j, const struct band *b, int64_t known,
+                          int64_t from, int64_t to)
 {
     const struct mm_conv *c = &j->l->conv;
     int64_t row = c->plane_width * j->l->lanes, step = j->l->plane * c->phases[0] * c->phases[1];
@@ -60,9 +62,18 @@ static void read_input(const struct live_job *j, const struct band *b, int64_t k
                 continue;
             struct mm_view view = mm_input_view(j->l, s, t);
             mm_read_rows(&view, j->variant->turn, j->x + b->in_at, b->images, b->top + known,
-                         b->end - b->top + j->l->reach[0] - known, planes + known * row, step);
+                         b->end - b->top + j->l->reach[0] - known, from, to, planes + known * row,
+                         step);
             planes += j->l->plane;
         }
+}
+
+/* All phases of what lies together in the tensor are read while it is in the cache. */
+static void read_input(const struct live_job *j, const struct band *b, int64_t known)
+{
+    int64_t channels = j->l->conv.channels, together = j->l->channels_last ? channels : 1;
+    for (int64_t c = 0; c < channels; c += together)
+        read_channels(j, b, known, c, c + together);
 }
 
 /* Rows of the packed output gradient from `known` on; its first one lies `reach` before `top`. */
@@ -71,7 +82,8 @@ static void read_gradient(const struct live_job *j, const struct band *b, int64_
     int64_t row = j->l->conv.plane_width * j->l->lanes, reach = j->l->reach[0];
     struct mm_view view = mm_output_view(j->l);
     mm_read_rows(&view, j->variant->turn, j->dy + b->out_at, b->images, b->top + known - reach,
-                 b->end - b->top + reach - known, b->dy + j->l->front + known * row, j->l->plane);
+                 b->end - b->top + reach - known, 0, view.channels,
+                 b->dy + j->l->front + known * row, j->l->plane);
 }
 
 /* Rows [from, from + channels of the view) of w times what lies at x, to the view's tensor. */

@@ -10,8 +10,8 @@
 
 #include "dispatch.h"
 
-/* Floats that a panel may read behind what it needs. */
-enum { MM_WIDEST = 128 };
+/* MM_WIDEST: floats that a panel may read behind what it needs. */
+enum { MM_WIDEST = 128, MM_MOST_LANES = 16 };
 
 /* Place (i, j) of a plane is the pixel i * step[0] + shift[0], j * step[1] + shift[1] of its image,
  * if that lies inside. */
@@ -27,10 +27,11 @@ struct mm_view {
 struct mm_view mm_input_view(const struct mm_live *l, int64_t row_phase, int64_t column_phase);
 struct mm_view mm_output_view(const struct mm_live *l);
 
-/* Write `rows` rows of all channels' planes from row i on, which lie `plane` floats apart: pixels of so
- * many images, or zeros. What lies between the pixels of two rows stays as it is. */
+/* Write so many rows from row i on of the planes of channels [from, to), which lie `plane` floats
+ * apart: pixels of so many images, or zeros. What lies between the pixels of two rows stays as it
+ * is. */
 void mm_read_rows(const struct mm_view *v, mm_turn turn, const float *tensor, int64_t images,
-                  int64_t i, int64_t rows, float *planes, int64_t plane);
+                  int64_t i, int64_t rows, int64_t from, int64_t to, float *planes, int64_t plane);
 
 /* Neighbouring places of one row, computed for some channels: floats [count * lanes] of each channel,
  * `width` floats apart. */

@@ -4,14 +4,14 @@
 #include <stddef.h>
 
 /* Floats of a packed band that stay in the second-level cache beside another one. */
-enum { BAND_FLOATS = 64 << 10, MOST_LANES = 16 };
+enum { BAND_FLOATS = 64 << 10 };
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* As many images side by side as waste at most a quarter of the lanes of all. */
 static int64_t lanes_for(int64_t images)
 {
-    int64_t lanes = MOST_LANES;
+    int64_t lanes = MM_MOST_LANES;
     while (lanes > 1 && (images + lanes - 1) / lanes * lanes * 3 > images * 4)
         lanes /= 2;
     return lanes;

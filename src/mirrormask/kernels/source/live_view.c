@@ -49,23 +49,33 @@ static void read_row(const struct mm_view *v, mm_turn turn, const float *tensor,
                      int64_t i, float *row)
 {
     int64_t count = v->end[1] - v->first[1], image = v->size[0] * v->size[1] * v->channels;
-    tensor += pixel_of(v, i, v->first[1]);
     if (v->step[1] == 1) {
-        turn(tensor, images, count, image, row, v->lanes);
+        turn(tensor + pixel_of(v, i, v->first[1]), images, count, image, row, v->lanes);
         return;
     }
-    for (int64_t j = 0; j < count; j++)
-        for (int64_t n = 0; n < images; n++)
-            row[j * v->lanes + n] = tensor[n * image + j * v->step[1]];
+    /* All neighbours are turned, as many at once as there is room for, and some of them kept. */
+    enum { ROOM = 32 };
+    float room[ROOM * MM_MOST_LANES] = {0};
+    int64_t step = v->step[1], left = v->first[1] * step + v->shift[1];
+    tensor += pixel_of(v, i, v->first[1]) - left;
+    for (int64_t at = 0, j = 0; j < count; at += ROOM) {
+        int64_t some = v->size[1] - at < ROOM ? v->size[1] - at : ROOM;
+        if (left + j * step >= at + some)
+            continue;
+        turn(tensor + at, images, some, image, room, v->lanes);
+        for (; j < count && left + j * step < at + some; j++)
+            memcpy(row + j * v->lanes, room + (left + j * step - at) * v->lanes,
+                   (size_t)v->lanes * sizeof(float));
+    }
 }
 
-static void read_row_of_all(const struct mm_view *v, mm_turn turn, const float *tensor,
-                            int64_t images, int64_t i, float *row, int64_t plane)
+static void read_pixels(const struct mm_view *v, mm_turn turn, const float *tensor, int64_t images,
+                        int64_t i, int64_t channels, float *row, int64_t plane)
 {
     int64_t count = v->end[1] - v->first[1], image = v->size[0] * v->size[1] * v->channels;
     tensor += pixel_of(v, i, v->first[1]) * v->channels;
     for (int64_t j = 0; j < count; j++)
-        turn(tensor + j * v->step[1] * v->channels, images, v->channels, image, row + j * v->lanes,
+        turn(tensor + j * v->step[1] * v->channels, images, channels, image, row + j * v->lanes,
              plane);
 }
 
@@ -78,14 +88,14 @@ static int is_inside(const struct mm_view *v, int64_t i) { return i >= v->first[
 
 /* The loop over what lies together in the tensor is the inner one. */
 void mm_read_rows(const struct mm_view *v, mm_turn turn, const float *tensor, int64_t images,
-                  int64_t i, int64_t rows, float *planes, int64_t plane)
+                  int64_t i, int64_t rows, int64_t from, int64_t to, float *planes, int64_t plane)
 {
     int64_t row = v->width * v->lanes, pixels = v->size[0] * v->size[1];
     if (v->end[1] <= v->first[1])
         return;
     planes += v->first[1] * v->lanes;
     if (!v->channels_last) {
-        for (int64_t c = 0; c < v->channels; c++)
+        for (int64_t c = from; c < to; c++)
             for (int64_t r = 0; r < rows; r++)
                 if (is_inside(v, i + r))
                     read_row(v, turn, tensor + c * pixels, images, i + r, planes + c * plane + r * row);
@@ -95,9 +105,10 @@ void mm_read_rows(const struct mm_view *v, mm_turn turn, const float *tensor, in
     }
     for (int64_t r = 0; r < rows; r++)
         if (is_inside(v, i + r))
-            read_row_of_all(v, turn, tensor, images, i + r, planes + r * row, plane);
+            read_pixels(v, turn, tensor + from, images, i + r, to - from,
+                        planes + from * plane + r * row, plane);
         else
-            for (int64_t c = 0; c < v->channels; c++)
+            for (int64_t c = from; c < to; c++)
                 clear_row(v, planes + c * plane + r * row);
 }
 
@@ -117,8 +128,8 @@ static void write_channel(const struct mm_view *v, mm_turn turn, const struct mm
                 turn(from, pieces[p].count, some, v->lanes, to, image);
                 continue;
             }
-            for (int64_t k = 0; k < pieces[p].count; k++)
-                for (int64_t m = 0; m < some; m++)
+            for (int64_t m = 0; m < some; m++)
+                for (int64_t k = 0; k < pieces[p].count; k++)
                     to[m * image + k * step] = from[k * v->lanes + m];
         }
     }

@@ -98,6 +98,7 @@ def go_live(optimizer: SparseOptimizer, example_inputs: Inputs | None = None) ->
 
     Example:
         >>> import mirrormask as mm
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 8))
         >>> base = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> optimizer = mm.sparsify(base, model, sparsity=0.9, steps=10)

@@ -10,6 +10,8 @@
 
 #include "dispatch.h"
 
+#include <stdatomic.h>
+
 /* MM_WIDEST: floats that a panel may read behind what it needs. */
 enum { MM_WIDEST = 128, MM_MOST_LANES = 16 };
 
@@ -42,5 +44,27 @@ struct mm_piece {
 /* Write pieces of row i to the tensor, for so many channels from `channel` on. */
 void mm_write_pieces(const struct mm_view *v, mm_turn turn, const struct mm_piece *pieces, int count,
                      int64_t channel, int64_t channels, int64_t images, int64_t i, float *tensor);
+
+struct mm_live_job {
+    const struct mm_live *l;
+    const struct mm_rows *w, *turned;
+    const struct mm_variant *variant;
+    const float *x, *dy;
+    float *y, *dx, *values, *sums; /* sums: of the values, for each part but the first */
+    int64_t rows;                  /* of a plane, that are cut into bands */
+    atomic_int failed;
+};
+
+/* A band of one block of images, and the part's own memory. */
+struct mm_band {
+    int64_t images, top, end; /* rows [top, end) of the planes */
+    int64_t in_at, out_at;    /* floats before the block in the tensors */
+    float *x, *dy, *panel;
+};
+
+void mm_live_outputs(const struct mm_live_job *j, const struct mm_band *b);
+void mm_live_inputs(const struct mm_live_job *j, const struct mm_band *b);
+/* Adds to sums, one for each weight. */
+void mm_live_products(const struct mm_live_job *j, const struct mm_band *b, float *sums);
 
 #endif

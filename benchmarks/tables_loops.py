@@ -38,7 +38,10 @@ def live() -> str:
             row["model"].partition(" d=")[0],
             percent(row["sparsity"]),
             str(row["batch"]),
-            *[times(row[f"over {rival}"][0]) for rival in ("dense", "masked", "SparseLab")],
+            *[
+                times(row[f"over {rival}"][0]) if f"over {rival}" in row else "-"
+                for rival in ("dense", "masked", "SparseLab")
+            ],
             f"{row['bytes over dense']:.2f}",
         ]
         for row in rows

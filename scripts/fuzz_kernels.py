@@ -15,11 +15,12 @@ from pathlib import Path
 from mirrormask.kernels.build import SANITIZERS, build
 
 FOLDER = Path(__file__).parents[1] / "tests" / "kernels"
-HARNESSES = ("fuzz", "fuzz_program")  # single kernels; whole programs, sound and damaged
+# Single kernels; convolutions in training; whole programs, sound and damaged.
+HARNESSES = ("fuzz", "fuzz_live", "fuzz_program")
 
 
 def main() -> int:
-    """Compile and run both programs; the exit code is that of one that failed."""
+    """Compile and run the programs; the exit code is that of one that failed."""
     cases = sys.argv[1] if len(sys.argv) > 1 else "1000000"
     seed = sys.argv[2] if len(sys.argv) > 2 else "1"
     codes = []

@@ -12,7 +12,7 @@ import pytest
 from mirrormask.kernels import build as builder
 
 
-@pytest.fixture(scope="module", params=["fuzz", "fuzz_program"])
+@pytest.fixture(scope="module", params=["fuzz", "fuzz_live", "fuzz_program"])
 def sanitized(request, tmp_path_factory):
     """A fuzzing program under sanitizers, or without them where the compiler has none."""
     target = tmp_path_factory.mktemp("fuzz") / request.param
@@ -32,7 +32,7 @@ def test_random_calls_are_right_and_clean_under_sanitizers(sanitized, run, seed)
     assert run(sanitized, "2500", seed) == "2500 cases\n"
 
 
-@pytest.mark.parametrize("name", ["fuzz", "fuzz_program"])
+@pytest.mark.parametrize("name", ["fuzz", "fuzz_live", "fuzz_program"])
 def test_the_wrong_sum_would_be_found(tmp_path, monkeypatch, run, name):
     """The harness is no rubber stamp: a kernel that forgets its bias does not pass."""
     source = tmp_path / "source"

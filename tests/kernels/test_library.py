@@ -11,7 +11,7 @@ import torch
 
 from mirrormask.deploy.csr import dense_to_csr
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels import Conv, Rows, kernels, library
+from mirrormask.kernels import Conv, Live, Rows, kernels, library
 
 LAYOUT = (ctypes.c_int32 * 2)(0, 0)
 
@@ -113,6 +113,46 @@ def test_impossible_sizes_and_plans_are_refused_before_anything_is_read(compiled
         compiled.offsets(conv, columns.data_ptr(), 2, columns.data_ptr())
 
 
+def test_a_convolution_in_training_is_planned_or_refused(compiled):
+    sizes = {"channels": 3, "height": 5, "width": 5, "images": 20}
+    shape = {"kernel": (3, 3), "stride": (1, 1), "dilation": (1, 1), "pad": (1, 1, 1, 1)}
+    live = Live(conv=Conv(**sizes, **shape), outputs=2)
+    assert compiled.plan_live(live)
+    assert (live.lanes, live.band, list(live.reach)) == (8, 7, [2, 2])
+    for images, lanes in ((1, 1), (3, 4), (6, 8), (12, 16), (17, 4), (33, 8), (64, 16)):
+        again = Live(conv=Conv(**{**sizes, "images": images}, **shape), outputs=2)
+        assert compiled.plan_live(again)
+        assert again.lanes == lanes
+    for outputs in (0, -1, 2**31, 2**62):
+        assert not compiled.plan_live(Live(conv=Conv(**sizes, **shape), outputs=outputs))
+    assert not compiled.plan_live(Live(conv=Conv(**{**sizes, "height": 0}, **shape), outputs=2))
+    columns = torch.tensor([0, 27], dtype=torch.int32)
+    for offsets, match in (
+        (compiled.live_offsets, "the kernel's columns"),
+        (compiled.live_turned_offsets, "the turned kernel's columns"),
+    ):
+        with pytest.raises(ArgumentError, match=match):
+            offsets(live, columns.data_ptr(), 2, columns.data_ptr())
+    starts = torch.zeros(3, dtype=torch.int32)
+
+    def rows(count):
+        pointer = starts.data_ptr()
+        return compiled.rows(
+            count, starts=pointer, columns=pointer, values=pointer, bias=None, relu=False
+        )
+
+    # Nothing lies at address 8: sizes are looked at before anything is read there.
+    with pytest.raises(ArgumentError, match="the convolution"):
+        compiled.live_forward(live, rows(1), 8, 8, threads=1)
+    for count, turned, threads in ((1, 3, 1), (2, 2, 1), (2, 3, 0)):
+        with pytest.raises(ArgumentError, match="the gradients of a convolution"):
+            compiled.live_backward(
+                live, rows(count), rows(turned), 8, 8, to_x=8, to_values=None, threads=threads
+            )
+    with pytest.raises(ArgumentError, match="the convolution"):
+        compiled.live_forward(Live(outputs=2), rows(2), 8, 8, threads=1)
+
+
 def test_the_environment_chooses_and_switches_off(compiled, fresh_status):
     assert not fresh_status(compiled.path, "off").active
     assert kernels() is None
@@ -131,7 +171,7 @@ def test_a_library_that_is_missing_damaged_or_foreign_is_explained(
     damaged.write_text("no library")
     assert "cannot be loaded" in fresh_status(damaged).reason
     monkeypatch.setattr(library, "_ABI", 99)
-    assert "version 4, not 99" in fresh_status(compiled.path).reason
+    assert "version 5, not 99" in fresh_status(compiled.path).reason
     monkeypatch.undo()
     monkeypatch.setattr(library, "Conv", Rows)
     assert "laid out in another way" in fresh_status(compiled.path).reason

@@ -51,21 +51,21 @@ def run_live(model: nn.Module) -> mm.SparseOptimizer:
 def test_a_layer_that_feeds_only_another_hands_on_columns(between):
     model = nn.Sequential(nn.Linear(8, 12), between, nn.Linear(12, 4))
     optimizer = run_live(model)
-    assert (model[0].output_layout, model[2].output_layout) == ("columns", "rows")
+    assert (model[0].product.output_layout, model[2].product.output_layout) == ("columns", "rows")
     hidden = model[0](torch.randn(16, 8))
     assert hidden.t().is_contiguous()
     assert not hidden.is_contiguous()
     with optimizer.whole():
         assert type(model[0]) is nn.Linear
-        assert not hasattr(model[0], "output_layout")
-    assert model[0].output_layout == "columns"
+        assert not hasattr(model[0], "product")
+    assert model[0].product.output_layout == "columns"
 
 
 @pytest.mark.parametrize("kind", [Split, Branching])
 def test_what_other_code_sees_stays_in_rows(kind):
     model = kind()
     run_live(model)
-    assert {model.first.output_layout, model.second.output_layout} == {"rows"}
+    assert {model.first.product.output_layout, model.second.product.output_layout} == {"rows"}
     assert model.seen is None or type(model.seen) is torch.Tensor  # no stand-in of a trace
 
 
@@ -73,4 +73,4 @@ def test_a_hooked_layer_stays_in_rows():
     hooked = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 4))
     hooked[0].register_forward_hook(lambda module, args, out: out.view(-1, 3, 4).view(-1, 12))
     run_live(hooked)
-    assert hooked[0].output_layout == "rows"
+    assert hooked[0].product.output_layout == "rows"

@@ -11,7 +11,7 @@ from torch import nn
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels import kernel_status, kernels
 from mirrormask.live.pattern import Pattern
-from mirrormask.live.product import live_linear
+from mirrormask.live.product import LinearProduct
 
 needs_kernels = pytest.mark.skipif(kernels() is None, reason=kernel_status().reason)
 
@@ -73,7 +73,9 @@ def test_outputs_and_gradients_are_those_of_the_masked_matrix(
     if turned:  # as the neighbours of a linked layer give them
         narrow, grad = by_columns(narrow), by_columns(grad)
     narrow.requires_grad_(True)
-    out = live_linear(narrow, values, b, pattern, output_layout=layout)
+    product = LinearProduct(pattern)
+    product.output_layout = layout
+    out = product(narrow, values, b)
     assert out.reshape(-1, outputs).is_contiguous() or layout == "columns"
     out.backward(grad)
     pairs = [
@@ -92,11 +94,11 @@ def test_outputs_and_gradients_are_those_of_the_masked_matrix(
 def test_only_what_is_asked_for_is_differentiated_and_only_once():
     pattern = Pattern.of(torch.rand(6, 5) < 0.5)
     values = torch.randn(pattern.columns.numel(), requires_grad=True)
-    live_linear(torch.randn(3, 5), values, None, pattern).sum().backward()
+    LinearProduct(pattern)(torch.randn(3, 5), values, None).sum().backward()
     assert values.grad is not None
     x = torch.randn(3, 5, requires_grad=True)
     (to_x,) = torch.autograd.grad(
-        live_linear(x, values, None, pattern).square().sum(), x, create_graph=True
+        LinearProduct(pattern)(x, values, None).square().sum(), x, create_graph=True
     )
     with pytest.raises(RuntimeError, match="once_differentiable"):
         to_x.sum().backward()
@@ -108,7 +110,7 @@ def test_under_autocast_the_product_stays_float32():
     values = torch.randn(pattern.columns.numel(), requires_grad=True)
     x = torch.randn(3, 5)
     with torch.autocast("cpu", torch.bfloat16):
-        out = live_linear(x.bfloat16(), values, None, pattern)
+        out = LinearProduct(pattern)(x.bfloat16(), values, None)
     assert out.dtype == torch.float32
     out.sum().backward()
     assert values.grad.dtype == torch.float32
@@ -119,16 +121,19 @@ def test_what_does_not_fit_is_named():
     pattern = Pattern.of(torch.rand(6, 5) < 0.5)
     values = torch.randn(pattern.columns.numel())
     with pytest.raises(ArgumentError, match="4 features, this layer takes 5"):
-        live_linear(torch.randn(3, 4), values, None, pattern)
+        LinearProduct(pattern)(torch.randn(3, 4), values, None)
     with pytest.raises(ArgumentError, match="the input is on meta"):
-        live_linear(torch.randn(3, 5, device="meta"), values, None, pattern)
+        LinearProduct(pattern)(torch.randn(3, 5, device="meta"), values, None)
+    for wrong in (torch.float64, torch.bfloat16):
+        with pytest.raises(ArgumentError, match="the input is torch"):
+            LinearProduct(pattern)(torch.randn(3, 5).to(wrong), values, None)
     for bad in (values.double(), torch.randn(1 + values.numel())):
         with pytest.raises(ArgumentError, match="do not fit"):
-            live_linear(torch.randn(3, 5), bad, None, pattern)
+            LinearProduct(pattern)(torch.randn(3, 5), bad, None)
 
 
 def test_without_kernels_the_reason_is_told(without_kernels):
     pattern = Pattern.of(torch.rand(6, 5) < 0.5)
     values = torch.randn(pattern.columns.numel())
     with pytest.raises(ArgumentError, match="switched off by MIRRORMASK_KERNELS"):
-        live_linear(torch.randn(3, 5), values, None, pattern)
+        LinearProduct(pattern)(torch.randn(3, 5), values, None)

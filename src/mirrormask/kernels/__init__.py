@@ -7,13 +7,14 @@ everything works through torch's own operations.
 
 from mirrormask.kernels.active import KernelStatus, kernel_status, kernels
 from mirrormask.kernels.library import Library
-from mirrormask.kernels.structures import Blocks, Conv, ProgramData, Rows
+from mirrormask.kernels.structures import Blocks, Conv, Live, ProgramData, Rows
 
 __all__ = [
     "Blocks",
     "Conv",
     "KernelStatus",
     "Library",
+    "Live",
     "ProgramData",
     "Rows",
     "kernel_status",

@@ -7,9 +7,17 @@ from ctypes import byref, c_int32, c_int64, c_void_p
 from pathlib import Path
 
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels.structures import SIGNATURES, VARIANTS, Blocks, Conv, ProgramData, Rows
+from mirrormask.kernels.structures import (
+    SIGNATURES,
+    VARIANTS,
+    Blocks,
+    Conv,
+    Live,
+    ProgramData,
+    Rows,
+)
 
-_ABI = 4
+_ABI = 5
 _NO_MEMORY = 1
 
 
@@ -31,9 +39,9 @@ class Library:
             function.restype, function.argtypes = result, arguments
         if self._functions.mm_abi() != _ABI:
             raise OSError(f"its interface is version {self._functions.mm_abi()}, not {_ABI}")
-        sizes = (c_int64 * 4)()
+        sizes = (c_int64 * 5)()
         self._functions.mm_sizes(byref(sizes))
-        if list(sizes) != [ctypes.sizeof(kind) for kind in (Rows, Blocks, Conv, ProgramData)]:
+        if list(sizes) != [ctypes.sizeof(kind) for kind in (Rows, Blocks, Conv, ProgramData, Live)]:
             raise OSError("its structures are laid out in another way")
         self.variants = tuple(
             name for index, name in enumerate(VARIANTS) if self._functions.mm_supported(index)
@@ -147,6 +155,72 @@ class Library:
         code = self._conv2d(byref(conv), byref(rows), x, y, threads)
         if code:
             _fail(code, "the convolution")
+
+    def plan_live(self, live: Live) -> bool:
+        """Fill in the plan of a convolution in training; False where its sizes cannot be."""
+        return bool(self._functions.mm_live_plan(byref(live)) == 0)
+
+    def live_offsets(self, live: Live, columns: int, nonzeros: int, offsets: int) -> None:
+        """Turn kernel columns into offsets of the planned packed input.
+
+        Raises:
+            ArgumentError: A column is outside the kernel.
+        """
+        code = self._functions.mm_live_offsets(byref(live), columns, nonzeros, offsets)
+        if code:
+            _fail(code, "the kernel's columns")
+
+    def live_turned_offsets(self, live: Live, columns: int, nonzeros: int, offsets: int) -> None:
+        """Turn columns of the turned kernel into offsets of the packed output gradient.
+
+        Raises:
+            ArgumentError: A column is outside the kernel.
+        """
+        code = self._functions.mm_live_turned_offsets(byref(live), columns, nonzeros, offsets)
+        if code:
+            _fail(code, "the turned kernel's columns")
+
+    def live_forward(self, live: Live, rows: Rows, x: int, y: int, *, threads: int) -> None:
+        """Convolve the planned images at ``x``.
+
+        Raises:
+            MemoryError: There is no scratch memory.
+            ArgumentError: A size is impossible.
+        """
+        code = self._functions.mm_live_forward(byref(live), byref(rows), x, y, threads)
+        if code:
+            _fail(code, "the convolution")
+
+    def live_backward(
+        self,
+        live: Live,
+        rows: Rows,
+        turned: Rows | None,
+        x: int,
+        grad: int,
+        *,
+        to_x: int | None,
+        to_values: int | None,
+        threads: int,
+    ) -> None:
+        """Write the gradients of a planned convolution's input and values, where wanted.
+
+        Raises:
+            MemoryError: There is no scratch memory.
+            ArgumentError: A size is impossible.
+        """
+        code = self._functions.mm_live_backward(
+            byref(live),
+            byref(rows),
+            None if turned is None else byref(turned),
+            x,
+            grad,
+            to_x,
+            to_values,
+            threads,
+        )
+        if code:
+            _fail(code, "the gradients of a convolution")
 
     def advance(
         self,

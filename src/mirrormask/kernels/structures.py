@@ -65,6 +65,23 @@ class Conv(ctypes.Structure):
     )
 
 
+class Live(ctypes.Structure):
+    """A convolution in training: what is given, then what planning fills in."""
+
+    _fields_ = (
+        ("conv", Conv),
+        ("outputs", ctypes.c_int64),
+        ("channels_last", ctypes.c_int64),
+        ("lanes", ctypes.c_int64),
+        ("reach", ctypes.c_int64 * 2),
+        ("band", ctypes.c_int64),
+        ("plane", ctypes.c_int64),
+        ("front", ctypes.c_int64),
+        ("in_floats", ctypes.c_int64),
+        ("out_floats", ctypes.c_int64),
+    )
+
+
 class ProgramData(ctypes.Structure):
     """A whole network as steps: addresses of its arrays, which the caller keeps alive."""
 
@@ -89,7 +106,7 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_supported": (c_int, (c_int,)),
     "mm_release": (None, ()),
     "mm_check_rows": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64)),
-    "mm_sizes": (None, (POINTER(c_int64 * 4),)),
+    "mm_sizes": (None, (POINTER(c_int64 * 5),)),
     "mm_least_for_blocks": (c_int64, (POINTER(Rows), c_int64)),
     "mm_blocks_fill": (
         c_int,
@@ -102,6 +119,14 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_conv_plan": (c_int, (POINTER(Conv),)),
     "mm_conv_offsets": (c_int, (POINTER(Conv), c_void_p, c_int64, c_void_p)),
     "mm_conv2d": (c_int, (POINTER(Conv), POINTER(Rows), c_void_p, c_void_p, c_int)),
+    "mm_live_plan": (c_int, (POINTER(Live),)),
+    "mm_live_offsets": (c_int, (POINTER(Live), c_void_p, c_int64, c_void_p)),
+    "mm_live_turned_offsets": (c_int, (POINTER(Live), c_void_p, c_int64, c_void_p)),
+    "mm_live_forward": (c_int, (POINTER(Live), POINTER(Rows), c_void_p, c_void_p, c_int)),
+    "mm_live_backward": (
+        c_int,
+        (POINTER(Live), POINTER(Rows), POINTER(Rows), *[c_void_p] * 4, c_int),
+    ),
     "mm_value_gradient": (
         c_int,
         (POINTER(Rows), c_void_p, c_void_p, c_int64, c_void_p, c_int),

@@ -16,38 +16,59 @@ from mirrormask.kernels import Library, kernel_status, kernels
 from mirrormask.live.pattern import Pattern
 
 
-def live_linear(
-    x: Tensor,
-    values: Tensor,
-    bias: Tensor | None,
-    pattern: Pattern,
-    *,
-    output_layout: OutputLayout = "rows",
-) -> Tensor:
-    """Return ``x W^T + b`` where ``W`` has ``values`` at the places of a pattern, 0 elsewhere.
+class LinearProduct:
+    """A product with a matrix whose live weights are at the places of a pattern; it is 0 elsewhere.
 
-    Gradients reach ``x``, ``values`` and ``bias``; they cannot be differentiated once more. Under
-    autocast the product is float32, as these weights are.
+    Gradients reach input, values and bias; they cannot be differentiated once more. Under autocast
+    the product is float32, as these weights are.
 
     Args:
-        x: float32 [..., in] on the CPU.
-        values: float32 [live].
-        bias: float32 [out] or None.
         pattern: Of a matrix [out, in].
-        output_layout: ``"rows"`` for an ordinary contiguous result, ``"columns"`` for the
-            transposed view that a next layer of live weights takes as it is. Gradients of ``x``
-            come in the layout of ``x``.
 
-    Returns:
-        float32 [..., out].
+    Attributes:
+        output_layout: ``"rows"`` for an ordinary contiguous result, ``"columns"`` for the
+            transposed view that a next layer of live weights takes as it is. Gradients of the input
+            come in the layout of the input.
+    """
+
+    def __init__(self, pattern: Pattern) -> None:
+        self.pattern = pattern
+        self.output_layout: OutputLayout = "rows"
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the pattern."""
+        return self.pattern.bytes
+
+    def __call__(self, x: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+        """Return ``x W^T + b``.
+
+        Args:
+            x: float32 [..., in] on the CPU.
+            values: float32 [live].
+            bias: float32 [out] or None.
+
+        Returns:
+            float32 [..., out].
+
+        Raises:
+            ArgumentError: There are no compiled kernels, or a type, device or size is another.
+        """
+        width = self.pattern.shape[1]
+        if x.shape[-1] != width:
+            raise ArgumentError(f"the input has {x.shape[-1]} features, this layer takes {width}")
+        check_values(x, values, bias, self.pattern)
+        by_columns = self.output_layout == "columns"
+        out = _LiveLinear.apply(x, values, bias, self.pattern, by_columns)  # type: ignore[no-untyped-call]
+        return cast(Tensor, out)
+
+
+def check_values(x: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern) -> None:
+    """Refuse what does not live on the CPU, and values that are not those of a pattern.
 
     Raises:
-        ArgumentError: There are no compiled kernels, or a type, device or size is another.
+        ArgumentError: A type, device or size is another.
     """
-    if x.shape[-1] != pattern.shape[1]:
-        raise ArgumentError(
-            f"the input has {x.shape[-1]} features, this layer takes {pattern.shape[1]}"
-        )
     for what, tensor in (("input", x), ("weight", values), ("bias", bias)):
         if tensor is not None and tensor.device.type != "cpu":
             raise ArgumentError(f"the {what} is on {tensor.device}: live weights train on the CPU")
@@ -56,9 +77,30 @@ def live_linear(
             f"values of shape {list(values.shape)} and type {values.dtype} do not fit "
             f"{pattern.columns.numel()} live weights of float32"
         )
-    by_columns = output_layout == "columns"
-    out = _LiveLinear.apply(x, values, bias, pattern, by_columns)  # type: ignore[no-untyped-call]
-    return cast(Tensor, out)
+
+
+def check_type(x: Tensor) -> None:
+    """Refuse an input that autocast did not make float32.
+
+    Raises:
+        ArgumentError: It has another type.
+    """
+    if x.dtype != torch.float32:
+        raise ArgumentError(f"the input is {x.dtype}: live weights take float32")
+
+
+def library_or_reason() -> Library:
+    """Return the compiled kernels.
+
+    Raises:
+        ArgumentError: They are off; the text says why.
+    """
+    library = kernels()
+    if library is None:
+        raise ArgumentError(
+            f"live weights need the compiled kernels, which are off: {kernel_status().reason}"
+        )
+    return library
 
 
 class _LiveLinear(torch.autograd.Function):
@@ -72,6 +114,7 @@ class _LiveLinear(torch.autograd.Function):
         pattern: Pattern,
         by_columns: bool,  # noqa: FBT001
     ) -> Tensor:
+        check_type(x)
         rows = x.reshape(-1, pattern.shape[1])
         turned = rows.t().contiguous()
         ctx.save_for_backward(turned, values)
@@ -103,7 +146,7 @@ class _LiveLinear(torch.autograd.Function):
 
 def _product(x: Tensor, arrays: Arrays, bias: Tensor | None, *, by_columns: bool) -> Tensor:
     """Return ``[n, out]``, or the transposed view of ``[out, n]``, for ``x`` ``[in, n]``."""
-    library, n = _library(), x.shape[1]
+    library, n = library_or_reason(), x.shape[1]
     starts, columns, values = arrays
     values, bias = values.contiguous(), None if bias is None else bias.contiguous()
     shape = (starts.numel() - 1, n) if by_columns else (n, starts.numel() - 1)
@@ -122,7 +165,7 @@ def _product(x: Tensor, arrays: Arrays, bias: Tensor | None, *, by_columns: bool
 
 def _value_gradient(grad: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return ``[live]`` for the gradient of outputs ``[out, n]`` and inputs ``[in, n]``."""
-    library = _library()
+    library = library_or_reason()
     out = torch.empty(pattern.columns.shape, dtype=torch.float32, device="cpu")
     library.value_gradient(
         rows_of(library, (pattern.starts, pattern.columns, out), None, relu=False),
@@ -133,12 +176,3 @@ def _value_gradient(grad: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
         threads=torch.get_num_threads(),
     )
     return out
-
-
-def _library() -> Library:
-    library = kernels()
-    if library is None:
-        raise ArgumentError(
-            f"live weights need the compiled kernels, which are off: {kernel_status().reason}"
-        )
-    return library

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import torch
-from torch import nn
 
 from mirrormask.deploy.example_inputs import Inputs
 from mirrormask.errors import ArgumentError, LifecycleError
 from mirrormask.live.compaction import bytes_of, compact, expand
-from mirrormask.live.linear import LiveLinear, give_back, take_over
+from mirrormask.live.layers import Layer, Product, give_back, product_of, take_over
 from mirrormask.live.links import linked_layers
-from mirrormask.live.pattern import Pattern
+from mirrormask.live.product import LinearProduct
 from mirrormask.live.report import LiveLayer, LiveReport
-from mirrormask.live.trial import LayerTrial, batch_rows, try_layer, why_not
+from mirrormask.live.trial import LayerTrial, inputs_of_layers, try_layer, why_not
 from mirrormask.optimizer import SparseOptimizer
 from mirrormask.optimizer.latent_weight import LatentWeight
 from mirrormask.optimizer.timetable import is_settled
@@ -27,20 +25,20 @@ class LiveWeights:
 
     def __init__(self, optimizer: SparseOptimizer) -> None:
         self._optimizer = optimizer
-        self._layers: dict[nn.Linear, tuple[LatentWeight, Pattern]] = {}
-        self._by_columns: frozenset[nn.Linear] = frozenset()
+        self._layers: dict[Layer, tuple[LatentWeight, Product]] = {}
         self._is_whole = False
 
-    def take(self, layer: nn.Linear, weight: LatentWeight, pattern: Pattern) -> None:
+    def take(self, layer: Layer, weight: LatentWeight, product: Product) -> None:
         """Let a layer go live."""
-        self._layers[layer] = weight, pattern
+        self._layers[layer] = weight, product
         self._shrink(layer)
 
     def link(self) -> None:
         """Let layers that feed each other alone hand on their products as they come."""
-        self._by_columns = linked_layers(self._optimizer.model, self._layers.keys())
-        for layer in self._by_columns:
-            cast(LiveLinear, layer).output_layout = "columns"
+        for layer in linked_layers(self._optimizer.model, self._layers.keys()):
+            product = self._layers[layer][1]
+            assert isinstance(product, LinearProduct)
+            product.output_layout = "columns"
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -55,9 +53,9 @@ class LiveWeights:
             yield
         finally:
             self._is_whole = False
-            for layer, (weight, pattern) in list(self._layers.items()):
+            for layer, (weight, product) in list(self._layers.items()):
                 cut = weight.cut
-                if cut is not None and torch.equal(~cut, pattern.kept):
+                if cut is not None and torch.equal(~cut, product.pattern.kept):
                     self._shrink(layer)
                 else:
                     del self._layers[layer]
@@ -68,21 +66,22 @@ class LiveWeights:
             self._grow(layer)
         self._layers.clear()
 
-    def _shrink(self, layer: nn.Linear) -> None:
-        weight, pattern = self._layers[layer]
-        take_over(layer, pattern, "columns" if layer in self._by_columns else "rows")
-        compact(weight, self._optimizer.base, pattern)
+    def _shrink(self, layer: Layer) -> None:
+        weight, product = self._layers[layer]
+        take_over(layer, product)
+        compact(weight, self._optimizer.base, product.pattern)
 
-    def _grow(self, layer: nn.Linear) -> None:
-        weight, pattern = self._layers[layer]
-        expand(weight, self._optimizer.base, pattern)
+    def _grow(self, layer: Layer) -> None:
+        weight, product = self._layers[layer]
+        expand(weight, self._optimizer.base, product.pattern)
         give_back(layer)
 
 
 def go_live(optimizer: SparseOptimizer, example_inputs: Inputs | None = None) -> LiveReport:
-    """Train the rest of a run on live weights, in those linear layers where that is faster.
+    """Train the rest of a run on live weights, in those layers where that is faster.
 
-    Forward and both backward products touch the live weights only, and weights, latents and the
+    Linear layers and convolutions of one and two dimensions can: forward and both
+    backward products touch the live weights only, and weights, latents and the
     buffers of the base optimizer are kept for those alone. The results are those of the masked
     dense run up to rounding. Call it once the mask is frozen: from the last cut on, which for the
     default method is after six tenths of the steps. ``finalize`` leaves a plain model as always;
@@ -95,10 +94,11 @@ def go_live(optimizer: SparseOptimizer, example_inputs: Inputs | None = None) ->
         optimizer: What :func:`mirrormask.sparsify` returned.
         example_inputs: A tensor, a tuple of arguments or a mapping of keyword arguments, of the
             batch size in training. The model runs on it once, in evaluation mode, and each layer is
-            timed both ways on the sizes that it gets. Without it, every layer that can goes live.
+            timed both ways on the sizes and in the layout that it gets, without the gradient of its
+            input where the model needs none. Without it, every layer that can goes live.
 
     Returns:
-        What was done, with reasons. Layers that are no ``nn.Linear`` stay as they are.
+        What was done, with reasons. Other layers, and those that are not faster, stay as they are.
 
     Raises:
         ArgumentError: ``optimizer`` was not made by ``sparsify``, its geometry or pressure looks
@@ -107,6 +107,7 @@ def go_live(optimizer: SparseOptimizer, example_inputs: Inputs | None = None) ->
 
     Example:
         >>> import mirrormask as mm
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 8))
         >>> base = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> optimizer = mm.sparsify(base, model, sparsity=0.9, steps=10)
@@ -123,23 +124,23 @@ def go_live(optimizer: SparseOptimizer, example_inputs: Inputs | None = None) ->
     layers = {
         module.weight: (name, module)
         for name, module in optimizer.model.named_modules()
-        if isinstance(module, nn.Linear)
+        if isinstance(module, Layer)
     }
-    rows = None if example_inputs is None else batch_rows(optimizer.model, example_inputs)
+    given = None if example_inputs is None else inputs_of_layers(optimizer.model, example_inputs)
     live, found = LiveWeights(optimizer), []
     for parameter, weight in optimizer.weights.items():
         name, layer = layers.get(parameter, ("", None))
-        reason, trial, pattern = why_not(optimizer.model, layer, weight), LayerTrial(), None
+        reason, trial, product = why_not(optimizer.model, layer, weight), LayerTrial(), None
         assert weight.cut is not None
         size, zeros = weight.cut.numel(), int(weight.cut.sum())
         before = bytes_of(weight, optimizer.base)
         if not reason and layer is not None:
-            pattern = Pattern.of(~weight.cut)
-            trial = trial if rows is None else try_layer(layer, pattern, rows.get(name, 0))
+            product = product_of(layer, ~weight.cut)
+            trial = trial if given is None else try_layer(layer, product, given.get(name))
             reason = trial.reason
             if trial.pays:
-                live.take(layer, weight, pattern)
-        goes = pattern is not None and trial.pays
+                live.take(layer, weight, product)
+        goes = product is not None and trial.pays
         found.append(
             LiveLayer(
                 name=weight.name,
@@ -150,7 +151,7 @@ def go_live(optimizer: SparseOptimizer, example_inputs: Inputs | None = None) ->
                 live_ms=trial.live_ms,
                 bytes_before=before,
                 bytes_after=bytes_of(weight, optimizer.base)
-                + (pattern.bytes if goes and pattern is not None else 0),
+                + (product.bytes if goes and product is not None else 0),
             )
         )
     live.link()

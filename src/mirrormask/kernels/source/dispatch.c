@@ -7,10 +7,11 @@
 
 int mm_abi(void) { return MM_ABI; }
 
-void mm_sizes(int64_t sizes[4])
+void mm_sizes(int64_t sizes[5])
 {
     sizes[0] = sizeof(struct mm_rows), sizes[1] = sizeof(struct mm_blocks);
     sizes[2] = sizeof(struct mm_conv), sizes[3] = sizeof(struct mm_program_data);
+    sizes[4] = sizeof(struct mm_live);
 }
 
 int mm_supported(int variant)

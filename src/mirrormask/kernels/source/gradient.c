@@ -15,8 +15,10 @@ struct gradient_job {
 static void gradient_part(void *context, int part, int parts)
 {
     struct gradient_job *j = context;
-    j->variant->dots(j->w, mm_first_row(j->w, part, parts), mm_first_row(j->w, part + 1, parts),
-                     j->dy, j->x, j->n, j->out);
+    int64_t from = mm_first_row(j->w, part, parts), to = mm_first_row(j->w, part + 1, parts);
+    for (int64_t i = j->w->starts[from]; i < j->w->starts[to]; i++)
+        j->out[i] = 0.0f;
+    j->variant->dots(j->w, from, to, j->dy, j->n, j->x, j->n, (struct mm_lines){1, 0, j->n}, j->out);
 }
 
 int mm_value_gradient(const struct mm_rows *w, const float *dy, const float *x, int64_t n, float *out,

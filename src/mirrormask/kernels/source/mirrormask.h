@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define MM_ABI 4
+#define MM_ABI 5
 
 enum { MM_OK = 0, MM_NO_MEMORY = 1, MM_BAD_ARGUMENT = 2 };
 enum { MM_PORTABLE = 0, MM_AVX2 = 1, MM_AVX512 = 2, MM_VARIANTS = 3 };
@@ -64,9 +64,9 @@ struct mm_conv {
 };
 
 int mm_abi(void);
-/* Sizes of mm_rows, mm_blocks, mm_conv and mm_program_data, for those who lay them out in another
- * language. */
-void mm_sizes(int64_t sizes[4]);
+/* Sizes of mm_rows, mm_blocks, mm_conv, mm_program_data and mm_live, for those who lay them out in
+ * another language. */
+void mm_sizes(int64_t sizes[5]);
 int mm_supported(int variant);
 /* Release what the calling thread's scratch memory holds, and end idle worker threads. */
 void mm_release(void);
@@ -101,6 +101,38 @@ int mm_conv_offsets(const struct mm_conv *c, const int32_t *columns, int64_t non
 /* y [images, rows, out_height, out_width] = convolution of x [images, channels, height, width]. */
 int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y,
               int threads);
+
+/* A convolution in training, for images of one size; `conv` is as above. The first three are given,
+ * the others filled in. */
+struct mm_live {
+    struct mm_conv conv;
+    int64_t outputs;       /* channels of the output */
+    int64_t channels_last; /* 1: tensors are [images, height, width, channels] */
+
+    int64_t lanes;                 /* images side by side */
+    int64_t reach[2];              /* rows and columns of a plane that the kernel looks ahead */
+    int64_t band;                  /* rows of a plane that are worked on together */
+    int64_t plane;                 /* floats of a band of one channel and phase */
+    int64_t front;                 /* zeros before a packed output gradient */
+    int64_t in_floats, out_floats; /* of a packed input and output gradient */
+};
+
+int mm_live_plan(struct mm_live *l);
+/* Columns (channel * kernel_h + y) * kernel_w + x become offsets into the packed input. */
+int mm_live_offsets(const struct mm_live *l, const int32_t *columns, int64_t nonzeros,
+                    int32_t *offsets);
+/* Columns (output * kernel_h + y) * kernel_w + x become offsets into the packed gradient. */
+int mm_live_turned_offsets(const struct mm_live *l, const int32_t *columns, int64_t nonzeros,
+                           int32_t *offsets);
+/* As mm_conv2d, for x and y in either layout. */
+int mm_live_forward(const struct mm_live *l, const struct mm_rows *w, const float *x, float *y,
+                    int threads);
+/* From the gradient dy of y: dx, that of x, and values, that of each weight; either may be NULL, for
+ * one that is not wanted. The values of w are not read. `turned` has a row for each channel of each
+ * phase of the stride that the kernel meets, all channels of the first phase first, with the weights
+ * that meet it and their turned offsets; it is read for dx alone. */
+int mm_live_backward(const struct mm_live *l, const struct mm_rows *w, const struct mm_rows *turned,
+                     const float *x, const float *dy, float *dx, float *values, int threads);
 
 /* A whole network as steps over an arena; see steps.h. All arrays must outlive the program. */
 struct mm_program_data {

@@ -19,8 +19,9 @@
 #else
 #define MM_REGISTER(value) "+m"(value)
 #endif
-#include "dots.h"
 #include "turn.h"
+
+#include "dots.h"
 
 /* VECTORS of N lanes make the panel; UNROLL weights are in flight. The sums begin with what `out`
  * holds if ADD, else with the bias. */

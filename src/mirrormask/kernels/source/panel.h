@@ -16,9 +16,15 @@ typedef void (*mm_band)(const struct mm_blocks *b, int64_t down, const float *x,
 /* Rows [from, to) times one vector; y is indexed by row. */
 typedef void (*mm_vector)(const struct mm_rows *w, int64_t from, int64_t to, const float *x,
                           float *y);
-/* Rows [from, to): out[i] = a[row][0..n) . b[columns[i]][0..n) for each of their weights. */
+/* So many lines of n floats, `step` floats apart. */
+struct mm_lines {
+    int64_t count, step, n;
+};
+/* Rows [from, to): out[i] += a[row * a_step ..] . b[columns[i] * b_step ..] over these lines of both,
+ * for each of their weights. */
 typedef void (*mm_dots)(const struct mm_rows *w, int64_t from, int64_t to, const float *a,
-                        const float *b, int64_t n, float *out);
+                        int64_t a_step, const float *b, int64_t b_step, struct mm_lines lines,
+                        float *out);
 /* to[c * to_step + r] = from[r * from_step + c]. */
 typedef void (*mm_turn)(const float *from, int64_t rows, int64_t columns, int64_t from_step,
                         float *to, int64_t to_step);

@@ -74,6 +74,29 @@ def test_parts_of_several_examples_are_filled_up(tmp_path):
     assert np.allclose(program(x.numpy()), model(x).detach().numpy(), atol=1e-5)
 
 
+class Varied(nn.Module):
+    """Steps with parameters, masks and parts of buffers: gates, clamps, a norm, a join, padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(8, 6, 3, padding=1)
+        self.norm, self.gate = nn.LayerNorm(6), nn.Conv2d(6, 6, 1)
+
+    def forward(self, x):
+        y = nn.functional.hardtanh(self.a(x), -0.5, 2.0)
+        y = self.norm(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        y = y * torch.sigmoid(self.gate(y.mean((2, 3), keepdim=True)))
+        return self.b(nn.functional.pad(torch.cat([y, x], 1), (0, 1, 2, 0)))
+
+
+def test_steps_of_every_kind_come_back(tmp_path):
+    torch.manual_seed(0)
+    model = Varied().eval()
+    save_program(model, X[:4], tmp_path / "net.program")
+    found = runtime.load(tmp_path / "net.program")(X[:4].numpy())
+    assert np.allclose(found, model(X[:4]).detach().numpy(), atol=1e-5)
+
+
 def test_the_description_comes_back_exactly(path, tmp_path):
     one = runtime.load(path).description
     write_program(tmp_path / "again", one)

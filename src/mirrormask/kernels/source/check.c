@@ -1,66 +1,9 @@
-/* Proof that a program stays within its memory: every operand's first and last float, every index.
- *
- * Numbers are first held to LARGEST, so that sums and products of two cannot overflow; what is
- * multiplied further is saturated.
- */
-#include "steps.h"
+/* Proof that a program stays within its memory: every operand's first and last float, every index. */
+#include "check.h"
 
 #include <stddef.h>
 
 enum { MOST_STEPS = 1 << 20, MOST_PORTS = 64 };
-static const int64_t LARGEST = INT64_C(1) << 31, BEYOND = INT64_C(1) << 60;
-
-struct check {
-    const struct mm_program_data *d;
-    int wrong;
-};
-
-static void demand(struct check *c, int holds) { c->wrong |= !holds; }
-
-static int within(int64_t value, int64_t least, int64_t most) { return value >= least && value <= most; }
-
-static int size(int64_t value) { return within(value, 1, LARGEST); }
-
-/* The last float of so many at such a step, or BEYOND. Both are at most LARGEST. */
-static int64_t last(int64_t count, int64_t step)
-{
-    int64_t far = (count - 1) * step;
-    return far > BEYOND ? BEYOND : far;
-}
-
-static int64_t floats_of(const struct check *c, int64_t space)
-{
-    if (space == 0)
-        return c->d->arena;
-    if (space < 0 || space > c->d->input_count + c->d->output_count)
-        return -1;
-    return c->d->port_floats[space - 1];
-}
-
-/* Floats [low, high] around a place exist, and may be written if asked. */
-static void covers(struct check *c, struct mm_place place, int64_t low, int64_t high, int written)
-{
-    int64_t floats = floats_of(c, place.space);
-    demand(c, floats >= 0 && within(place.offset, 0, LARGEST) && low >= -LARGEST && high <= BEYOND &&
-                  place.offset + low >= 0 && place.offset + high < floats);
-    demand(c, !written || place.space == 0 || place.space > c->d->input_count);
-}
-
-static void constants(struct check *c, int64_t at, int64_t count, int optional)
-{
-    if (optional && at == -1)
-        return;
-    demand(c, within(at, 0, c->d->constant_count) && within(count, 0, LARGEST) &&
-                  count <= c->d->constant_count - at);
-}
-
-static int indices(struct check *c, int64_t at, int64_t count)
-{
-    int holds = within(at, 0, c->d->index_count) && within(count, 0, LARGEST) &&
-                count <= c->d->index_count - at;
-    demand(c, holds);
-    return holds;
-}
 
 /* A matrix whose columns are within [*low, *high]; both are 0 if it is empty. */
 static void matrix(struct check *c, const struct mm_matrix *m, int64_t *low, int64_t *high)
@@ -180,74 +123,6 @@ static void check_pool(struct check *c, const struct mm_pool_step *s)
         covers(c, s->out, -s->front, last(s->channels, s->out_plane) + s->out_plane - 1, 1);
 }
 
-static void check_pointwise(struct check *c, const struct mm_pointwise_step *s)
-{
-    int two = s->what >= MM_ADD && s->what <= MM_SUBTRACT;
-    demand(c, within(s->what, 0, MM_POINTWISE_KINDS - 1) && size(s->planes) && size(s->count) &&
-                  within(s->a_step, 0, LARGEST) && within(s->b_step, 0, LARGEST) &&
-                  within(s->out_step, s->count, LARGEST) && within(s->front, 0, LARGEST) &&
-                  two == (s->b.space != -1));
-    if (c->wrong)
-        return;
-    covers(c, s->a, 0, last(s->planes, s->a_step) + s->count - 1, 0);
-    if (two)
-        covers(c, s->b, 0, last(s->planes, s->b_step) + s->count - 1, 0);
-    covers(c, s->out, -s->front, last(s->planes, s->out_step) + s->out_step - 1, 1);
-    constants(c, s->parameters, 2, s->what < MM_CLAMP);
-    if (s->mask != -1)
-        indices(c, s->mask, s->count);
-}
-
-static void check_gate(struct check *c, const struct mm_gate_step *s)
-{
-    demand(c, size(s->planes) && size(s->images) && size(s->used) && within(s->image, s->used, LARGEST) &&
-                  within(s->in_step, 0, LARGEST) && within(s->gate_step, 0, LARGEST) &&
-                  within(s->gate_image, 0, LARGEST) && size(s->out_step) && within(s->front, 0, LARGEST));
-    if (c->wrong)
-        return;
-    int64_t plane = last(s->images, s->image) + s->used;
-    demand(c, plane <= s->out_step);
-    covers(c, s->in, 0, last(s->planes, s->in_step) + plane - 1, 0);
-    covers(c, s->gate, 0, last(s->planes, s->gate_step) + last(s->images, s->gate_image), 0);
-    covers(c, s->out, -s->front, last(s->planes, s->out_step) + s->out_step - 1, 1);
-}
-
-static void check_norm(struct check *c, const struct mm_norm_step *s)
-{
-    demand(c, size(s->planes) && size(s->count) && within(s->in_step, 0, LARGEST) &&
-                  within(s->out_step, s->count, LARGEST) && within(s->front, 0, LARGEST));
-    if (c->wrong)
-        return;
-    covers(c, s->in, 0, last(s->planes, s->in_step) + s->count - 1, 0);
-    covers(c, s->out, -s->front, last(s->planes, s->out_step) + s->out_step - 1, 1);
-    if (s->mask != -1)
-        indices(c, s->mask, s->count);
-    constants(c, s->weight, s->planes, 1);
-    constants(c, s->bias, s->planes, 1);
-    constants(c, s->epsilon, 1, 0);
-}
-
-static void check_attention(struct check *c, const struct mm_attention_step *s)
-{
-    const int64_t sizes[] = {s->images, s->heads,  s->depth,  s->value_depth, s->queries,
-                             s->keys,   s->q_step, s->k_step, s->v_step,      s->out_step};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        demand(c, within(sizes[i], 1, LARGEST / MM_QUERIES));
-    demand(c, within(s->causal, 0, 1));
-    if (c->wrong)
-        return;
-    constants(c, s->scale, 1, 0);
-    int64_t depth = s->heads * s->depth, value_depth = s->heads * s->value_depth;
-    int64_t queries = s->images * s->queries - 1, keys = s->images * s->keys - 1;
-    demand(c, depth <= LARGEST && value_depth <= LARGEST);
-    if (c->wrong)
-        return;
-    covers(c, s->q, 0, last(depth, s->q_step) + queries, 0);
-    covers(c, s->k, 0, last(depth, s->k_step) + keys, 0);
-    covers(c, s->v, 0, last(value_depth, s->v_step) + keys, 0);
-    covers(c, s->out, 0, last(value_depth, s->out_step) + queries, 1);
-}
-
 static int check_data(const struct mm_program_data *d)
 {
     if (!d || !within(d->step_count, 0, MOST_STEPS) || !within(d->constant_count, 0, LARGEST) ||
@@ -275,10 +150,10 @@ int mm_program_check(const struct mm_program_data *data)
         case MM_STEP_VECTOR: check_vector(&c, &s->vector); break;
         case MM_STEP_TILE: check_tile(&c, &s->tile); break;
         case MM_STEP_POOL: check_pool(&c, &s->pool); break;
-        case MM_STEP_POINTWISE: check_pointwise(&c, &s->pointwise); break;
-        case MM_STEP_GATE: check_gate(&c, &s->gate); break;
-        case MM_STEP_NORM: check_norm(&c, &s->norm); break;
-        case MM_STEP_ATTENTION: check_attention(&c, &s->attention); break;
+        case MM_STEP_POINTWISE: mm_check_pointwise(&c, &s->pointwise); break;
+        case MM_STEP_GATE: mm_check_gate(&c, &s->gate); break;
+        case MM_STEP_NORM: mm_check_norm(&c, &s->norm); break;
+        case MM_STEP_ATTENTION: mm_check_attention(&c, &s->attention); break;
         default: c.wrong = 1;
         }
     }

@@ -168,8 +168,11 @@ static int64_t wrong_pixels(const struct mm_conv *c, const struct mm_rows *w, co
 
 static int one_conv(void)
 {
-    struct mm_conv c = {.channels = between(1, 5), .height = between(1, 14), .width = between(1, 20),
-                        .images = between(0, 4)};
+    static const int32_t lanes[] = {0, 1, 8, 16};
+    int many = draw() % 4 == 0; /* images, small enough to lie side by side */
+    struct mm_conv c = {.channels = between(1, 5), .height = between(1, many ? 8 : 14),
+                        .width = between(1, many ? 8 : 20), .images = many ? between(5, 35) : between(0, 4),
+                        .lanes = lanes[draw() % 4]};
     int plain = draw() % 4 == 0;
     for (int axis = 0; axis < 2; axis++) {
         c.kernel[axis] = plain ? 1 : between(1, 4);
@@ -190,9 +193,10 @@ static int one_conv(void)
     code = code ? code : mm_conv2d(&c, &packed, x, y, (int)between(1, 3));
     int64_t wrong = wrong_pixels(&c, &w, x, y);
     if (code || wrong)
-        printf("conv: code %d, %ld wrong; %ldx%ld images, kernel %ldx%ld, stride %ldx%ld, variant %d\n",
-               code, (long)wrong, (long)c.height, (long)c.width, (long)c.kernel[0], (long)c.kernel[1],
-               (long)c.stride[0], (long)c.stride[1], w.variant);
+        printf("conv: code %d, %ld wrong; %ld of %ldx%ld images, %d lanes, kernel %ldx%ld, stride %ldx%ld, "
+               "variant %d\n",
+               code, (long)wrong, (long)c.images, (long)c.height, (long)c.width, c.lanes,
+               (long)c.kernel[0], (long)c.kernel[1], (long)c.stride[0], (long)c.stride[1], w.variant);
     forget(&w), free(x), free(y), free(offsets);
     return code || wrong;
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from mirrormask.errors import ArgumentError
 from mirrormask.kernels.structures import SIGNATURES, VARIANTS, Blocks, Conv, ProgramData, Rows
 
-_ABI = 4
+_ABI = 5
 _NO_MEMORY = 1
 
 
@@ -122,6 +122,11 @@ class Library:
         code = self._functions.mm_value_gradient(byref(rows), dy, x, n, out, threads)
         if code:
             _fail(code, "the gradient of sparse values")
+
+    @property
+    def lanes(self) -> int:
+        """How many images a convolution may lay side by side, which the plan may refuse."""
+        return int(self._functions.mm_conv_lanes(VARIANTS.index(self.variant)))
 
     def plan(self, conv: Conv) -> bool:
         """Fill in a convolution's plan; False where its sizes cannot be."""

@@ -16,6 +16,12 @@ void mm_parallel(int parts, mm_job job, void *context);
 float *mm_scratch(int slot, int64_t floats);
 void mm_release(void);
 
-enum { MM_SCRATCH_INPUT = 0, MM_SCRATCH_PANEL = 1, MM_SCRATCH_ARENA = 2, MM_SCRATCH_SLOTS = 3 };
+enum {
+    MM_SCRATCH_INPUT = 0,
+    MM_SCRATCH_PANEL = 1,
+    MM_SCRATCH_ARENA = 2,
+    MM_SCRATCH_GAPS = 3,
+    MM_SCRATCH_SLOTS = 4
+};
 
 #endif

@@ -152,6 +152,10 @@ static void rows_part(void *context, int part, int parts)
     int64_t positions = (j->images - 1) * c->plane_height * c->plane_width +
                         (c->out_height - 1) * c->plane_width + c->out_width;
     const float *x = c->in_place ? j->x : j->packed;
+    if (j->outputs.pixels) {
+        j->variant->closed(w, from, to, x, &j->outputs, positions, j->y + from * out, out);
+        return;
+    }
     struct stretch found[MOST_STRETCHES];
     float *panel = mm_scratch(MM_SCRATCH_PANEL, MM_PANEL_ROWS * mm_widths[MM_WIDTHS - 1]);
     if (!panel) {
@@ -160,12 +164,6 @@ static void rows_part(void *context, int part, int parts)
     }
     for (int64_t at = 0; at < positions;) {
         int index = mm_width_for(positions - at);
-        if (j->outputs.pixels) {
-            index = index > 0 ? index : 1;
-            j->variant->closed[index](w, from, to, x, &j->outputs, at, j->y + from * out, out);
-            at += mm_widths[index];
-            continue;
-        }
         if (c->in_place) {
             /* Nothing may be read past the caller's tensor: the last panel overlaps the one before,
              * and is one that fits. */
@@ -220,15 +218,13 @@ static int find_gaps(struct conv_job *j)
     int64_t step = c->plane_width, count = c->plane / MM_GAP;
     if (!j->variant->spread || c->in_place || c->block > 1)
         return 1;
-    /* A panel may reach beyond the last position. */
-    int64_t beyond = count + mm_widths[MM_WIDTHS - 1] / MM_GAP;
-    float *room = mm_scratch(MM_SCRATCH_GAPS, 2 * (count + beyond));
+    float *room = mm_scratch(MM_SCRATCH_GAPS, 4 * count);
     if (!room)
         return 0;
-    j->outputs = gaps(0, step, c->out_height, c->out_width, beyond, room);
+    j->outputs = gaps(0, step, c->out_height, c->out_width, count, room);
     if (c->stride[0] == 1 && c->stride[1] == 1)
         j->inputs = gaps(c->pad[2] * step + c->pad[0], step, c->height, c->width, count,
-                         room + 2 * beyond);
+                         room + 2 * count);
     return 1;
 }
 
@@ -237,6 +233,7 @@ static void one_block(const struct conv_job *all, int64_t image, int threads)
 {
     const struct mm_conv *c = all->c;
     struct conv_job j = *all;
+    int64_t end = c->plane * c->channels * c->phases[0] * c->phases[1];
     j.images = least(c->block, c->images - image);
     j.x += image * c->channels * c->height * c->width;
     j.y += image * j.w->rows * c->out_height * c->out_width;
@@ -247,7 +244,7 @@ static void one_block(const struct conv_job *all, int64_t image, int threads)
             return;
         }
         mm_parallel(threads, pack_part, &j);
-        memset(j.packed + c->floats - 128, 0, 128 * sizeof(float));
+        memset(j.packed + end, 0, (size_t)(c->floats - end) * sizeof(float));
     }
     mm_parallel(threads, rows_part, &j);
 }

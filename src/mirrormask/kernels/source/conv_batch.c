@@ -62,7 +62,7 @@ static void pack_part(void *context, int part, int parts)
     struct batch_job *j = context;
     const struct mm_conv *c = j->c;
     int64_t share = (c->channels + parts - 1) / parts, end = least(share * (part + 1), c->channels);
-    int64_t pixels = c->height * c->width;
+    int64_t pixels = c->height * c->width, used = c->plane_height * c->plane_width * c->lanes;
     float *turned = mm_scratch(MM_SCRATCH_PANEL, pixels * c->lanes);
     if (!turned) {
         j->failed = 1;
@@ -81,6 +81,7 @@ static void pack_part(void *context, int part, int parts)
                 if (!mm_meets(c, 1, b))
                     continue;
                 pack_phase(c, turned, a, b, to);
+                memset(to + used, 0, (size_t)(c->plane - used) * sizeof(float));
                 to += c->plane;
             }
         }
@@ -133,6 +134,7 @@ int mm_conv_side_by_side(const struct mm_conv *c, const struct mm_rows *w, const
 {
     struct batch_job j = {.c = c, .w = w};
     int64_t in = c->channels * c->height * c->width, out = w->rows * c->out_height * c->out_width;
+    int64_t end = c->plane * c->channels * c->phases[0] * c->phases[1];
     threads = mm_threads_for(threads, w->starts[w->rows] * c->out_height * c->out_width * c->lanes);
     for (int64_t image = 0; image < c->images; image += c->lanes) {
         j.images = least(c->lanes, c->images - image);
@@ -141,6 +143,7 @@ int mm_conv_side_by_side(const struct mm_conv *c, const struct mm_rows *w, const
         j.packed = mm_scratch(MM_SCRATCH_INPUT, c->floats);
         if (!j.packed)
             return MM_NO_MEMORY;
+        memset(j.packed + end, 0, (size_t)(c->floats - end) * sizeof(float));
         mm_parallel(threads, pack_part, &j);
         if (j.failed)
             return MM_NO_MEMORY;

@@ -83,9 +83,17 @@ int mm_conv_plan(struct mm_conv *c)
             c->phases[axis] += mm_meets(c, axis, i);
     }
     c->out_height = out[0], c->out_width = out[1];
+    int64_t shared = 0;
+    if (c->stride[1] == 1) {
+        /* The gap behind a row's pixels stands before those of the next row as well. */
+        int64_t narrow = c->width + (c->pad[0] > c->pad[1] ? c->pad[0] : c->pad[1]);
+        narrow = narrow > out[1] ? narrow : out[1];
+        shared = plane[1] - narrow;
+        plane[1] = narrow;
+    }
     c->plane_height = plane[0], c->plane_width = plane[1];
     int64_t image = plane[0] * plane[1], planes = c->channels * c->phases[0] * c->phases[1];
-    int64_t limit = INT32_MAX / planes - WIDEST - 32; /* floats of a plane */
+    int64_t limit = INT32_MAX / (planes + 1) - WIDEST - 32; /* floats of a plane */
     if (image > limit)
         return MM_BAD_ARGUMENT;
     if (!side_by_side(c) || image * c->lanes > limit)
@@ -109,7 +117,8 @@ int mm_conv_plan(struct mm_conv *c)
         if (c->plane % 256 == 0)
             c->plane += 16;
     }
-    c->floats = c->plane * planes + WIDEST;
+    /* The last row has none behind it. */
+    c->floats = c->plane * planes + shared * c->block + WIDEST;
     return MM_OK;
 }
 

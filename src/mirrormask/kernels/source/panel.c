@@ -21,47 +21,44 @@
 #endif
 #include "dots.h"
 #include "turn.h"
+#include "gaps.h"
 
 /* VECTORS of N lanes make the panel; UNROLL weights are in flight. The sums begin with what `out`
- * holds if ADD, else with the bias, and end up in the first VECTORS of `sums`. */
-#define SUM(N, VECTORS, UNROLL, ADD)                                                        \
-    typedef float loose __attribute__((vector_size(N * 4), aligned(4)));                           \
-    floats##N sums[UNROLL][VECTORS];                                                               \
-    _Pragma("GCC unroll 4") for (int u = 0; u < UNROLL; u++)                                       \
-        _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[u][v] =                     \
-            u ? (floats##N){0} : ADD ? *(const loose *)(out + v * N) : (floats##N){0} + bias;      \
-    int64_t i = 0;                                                                                 \
-    for (; i + UNROLL <= count; i += UNROLL) {                                                     \
-        _Pragma("GCC unroll 4") for (int u = 0; u < UNROLL; u++)                                   \
-        {                                                                                          \
-            const float *place = x + columns[i + u] * step;                                        \
-            float value = values[i + u];                                                           \
-            _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[u][v] +=                \
-                value * *(const loose *)(place + v * N);                                           \
-        }                                                                                          \
-    }                                                                                              \
-    for (; i < count; i++) {                                                                       \
-        const float *place = x + columns[i] * step;                                                \
-        float value = values[i];                                                                   \
-        _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[0][v] +=                    \
-            value * *(const loose *)(place + v * N);                                               \
-    }                                                                                              \
-    _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++)                                      \
-    {                                                                                              \
-        _Pragma("GCC unroll 4") for (int u = 1; u < UNROLL; u++) sums[0][v] += sums[u][v];         \
-        if (relu) {                                                                                \
-            ints##N keep = ~(ints##N)(sums[0][v] < (floats##N){0});                                \
-            sums[0][v] = (floats##N)((ints##N)sums[0][v] & keep);                                  \
-        }                                                                                          \
-    }
-
+ * holds if ADD, else with the bias. */
 #define DEFINE_ROW(NAME, INDEX, N, VECTORS, UNROLL, ADD)                                           \
     INLINE void NAME(const INDEX *columns, const float *values, int64_t count, const float *x,     \
                      int64_t step, float bias, int relu, float *out)                               \
     {                                                                                              \
-        SUM(N, VECTORS, UNROLL, ADD)                                                        \
-        _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) *(loose *)(out + v * N) =        \
-            sums[0][v];                                                                            \
+        typedef float loose __attribute__((vector_size(N * 4), aligned(4)));                       \
+        floats##N sums[UNROLL][VECTORS];                                                           \
+        _Pragma("GCC unroll 4") for (int u = 0; u < UNROLL; u++)                                   \
+            _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[u][v] =                 \
+                u ? (floats##N){0} : ADD ? *(const loose *)(out + v * N) : (floats##N){0} + bias;  \
+        int64_t i = 0;                                                                             \
+        for (; i + UNROLL <= count; i += UNROLL) {                                                 \
+            _Pragma("GCC unroll 4") for (int u = 0; u < UNROLL; u++)                               \
+            {                                                                                      \
+                const float *place = x + columns[i + u] * step;                                    \
+                float value = values[i + u];                                                       \
+                _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[u][v] +=            \
+                    value * *(const loose *)(place + v * N);                                       \
+            }                                                                                      \
+        }                                                                                          \
+        for (; i < count; i++) {                                                                   \
+            const float *place = x + columns[i] * step;                                            \
+            float value = values[i];                                                               \
+            _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[0][v] +=                \
+                value * *(const loose *)(place + v * N);                                           \
+        }                                                                                          \
+        _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++)                                  \
+        {                                                                                          \
+            _Pragma("GCC unroll 4") for (int u = 1; u < UNROLL; u++) sums[0][v] += sums[u][v];     \
+            if (relu) {                                                                            \
+                ints##N keep = ~(ints##N)(sums[0][v] < (floats##N){0});                            \
+                sums[0][v] = (floats##N)((ints##N)sums[0][v] & keep);                              \
+            }                                                                                      \
+            *(loose *)(out + v * N) = sums[0][v];                                                  \
+        }                                                                                          \
     }
 
 /* A panel of WIDTH floats as PARTS rows by ROW. A tile's step is its width: known beforehand, it
@@ -129,8 +126,6 @@ DEFINE_PANEL(32, row_32, 1)
 DEFINE_PANEL(64, row_32, 2)
 DEFINE_PANEL(128, row_32, 4)
 #endif
-
-#include "gaps.h"
 
 /* The rows of a band are PARTS pieces of WIDTH / PARTS floats. */
 #define DEFINE_BAND(WIDTH, ROW, PARTS)                                                             \
@@ -230,4 +225,4 @@ const struct mm_variant MM_NAME = {
     turn,
     peak,
     MM_SPREAD,
-    {MM_CLOSED}};
+    MM_CLOSED};

@@ -32,10 +32,11 @@ struct mm_gaps {
 };
 /* to[position] = the pixel that stands there, or 0, for so many times MM_GAP positions. */
 typedef void (*mm_spread)(const struct mm_gaps *gaps, int64_t count, const float *from, float *to);
-/* A panel from position `at` on, a multiple of MM_GAP, of which pixels are written, without gaps, to
- * out[(r - from) * out_step ..]. */
+/* Rows [from, to) for so many positions, whose pixels are written, without gaps, to
+ * out[(r - from) * out_step ..]. Reads 8 floats at a time. */
 typedef void (*mm_closed)(const struct mm_rows *w, int64_t from, int64_t to, const float *x,
-                          const struct mm_gaps *gaps, int64_t at, float *out, int64_t out_step);
+                          const struct mm_gaps *gaps, int64_t positions, float *out,
+                          int64_t out_step);
 
 struct mm_variant {
     mm_panel panels[MM_WIDTHS];
@@ -44,9 +45,8 @@ struct mm_variant {
     mm_dots dots;
     mm_turn turn;
     double (*peak)(int64_t rounds);
-    /* NULL where there is no instruction for it; and for panels narrower than MM_GAP. */
-    mm_spread spread;
-    mm_closed closed[MM_WIDTHS];
+    mm_spread spread; /* NULL where there are no instructions for it, like the next */
+    mm_closed closed;
 };
 
 extern const struct mm_variant mm_variant_portable;

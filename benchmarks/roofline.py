@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kept_memory import keep_freed_memory
 from mirrormask.deploy import SparseConv2d, SparseLinear
 from mirrormask.deploy.sparse_linear import OutputLayout
 from mirrormask.deploy.timing import interleave, machine
@@ -141,6 +142,7 @@ def scaling() -> list[Any]:
 
 
 def main() -> None:
+    keep_freed_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     library = kernels()

@@ -8,7 +8,8 @@
  *
  * Of a batch of many small images, as many as a register has floats lie side by side, pixel by pixel:
  * `lanes`. Every read is then aligned, which is worth a factor of 1.5 where registers are as long as a
- * line of the cache, and no pixel is computed in vain. Large images pay more for being transposed.
+ * line of the cache, and no pixel is computed in vain. Large images pay more for being transposed, the
+ * more so when they come from memory.
  */
 #include "dispatch.h"
 
@@ -17,7 +18,7 @@
 enum {
     WIDEST = 128,
     FEW_POSITIONS = 128,
-    FEW_PIXELS = 64,
+    SMALL = 512, /* floats of an output plane of images side by side */
     LARGEST = 1 << 30 /* of one size, so that products of two stay within 64 bits */
 };
 
@@ -51,7 +52,7 @@ int mm_conv_lanes(int variant)
 static int side_by_side(const struct mm_conv *c)
 {
     if (c->lanes < 2 || c->lanes > 16 || c->lanes % 8 || c->kernel[0] * c->kernel[1] == 1 ||
-        c->out_height * c->out_width > FEW_PIXELS)
+        c->out_height * c->out_width * c->lanes > SMALL)
         return 0;
     int64_t groups = (c->images + c->lanes - 1) / c->lanes;
     return c->images > 0 && 3 * c->images >= 2 * groups * c->lanes;

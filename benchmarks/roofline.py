@@ -129,7 +129,9 @@ def scaling() -> list[Any]:
             layer(x)
 
         with torch.inference_mode():
-            timings = interleave({"one": partial(run, 1), "two": partial(run, 2)}, rounds=ROUNDS)
+            # Long turns: a thread that wakes may take milliseconds to find the other core.
+            runs = {"one": partial(run, 1), "two": partial(run, 2)}
+            timings = interleave(runs, rounds=ROUNDS, block_ms=50.0)
         gain = timings.speedup("two", over="one")
         rows.append(
             {"kernel": name, "two_threads": gain.median, "low": gain.low, "high": gain.high}

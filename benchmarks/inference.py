@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kept_memory import keep_freed_memory
 from mirrormask.deploy import BenchOptions, BenchReport, bench, compile, speed_report
 from mirrormask.deploy.timing import interleave, machine
 from mirrormask.study.models import build
@@ -219,6 +220,7 @@ def write(name: str, data: object) -> None:
 
 
 def main() -> None:
+    keep_freed_memory()
     torch.set_num_threads(1)
     what = sys.argv[1] if len(sys.argv) > 1 else ""
     if what == "mlp":

@@ -120,6 +120,42 @@ def scaling() -> str:
     return "; ".join(f"{row['kernel']} {row['two_threads']:.2f}x" for row in rows) + "."
 
 
+def loads() -> str:
+    rows = data("kernel_limits")["loads"]
+    sizes = list(dict.fromkeys(row["kilobytes"] for row in rows))
+    lines = []
+    for aligned in (True, False):
+        for vectors in dict.fromkeys(row["vectors"] for row in rows):
+            found = {
+                row["kilobytes"]: percent(row["share"])
+                for row in rows
+                if row["aligned"] == aligned and row["vectors"] == vectors
+            }
+            label = f"{vectors} vectors, {'aligned' if aligned else 'anywhere'}"
+            lines.append([label, *[found[size] for size in sizes]])
+    return table(["share of the peak, inputs of", *[f"{size} KB" for size in sizes]], lines)
+
+
+def values() -> str:
+    rows = data("kernel_limits")["values"]
+
+    def gain(case: dict[str, Any], storage: str) -> str:
+        found = {row["storage"]: row["microseconds"] for row in rows if matches(row, case)}
+        return times(next(iter(found.values())) / found[storage]) if storage in found else "-"
+
+    def matches(row: dict[str, Any], case: dict[str, Any]) -> bool:
+        return all(row[key] == case[key] for key in ("inputs", "outputs", "sparsity", "batch"))
+
+    lines: list[list[str]] = []
+    for case in rows:
+        label = f"{case['inputs']}-{case['outputs']}, {percent(case['sparsity'])} zeros"
+        line = [label, str(case["batch"])]
+        if not lines or lines[-1][:2] != line:
+            kinds = ("index16 float32", "index16 float16", "index16 int8")
+            lines.append([*line, *[gain(case, kind) for kind in kinds]])
+    return table(["linear", "batch", "float32", "float16", "int8"], lines)
+
+
 def memory() -> str:
     found = data("load_memory")
     added = found["packed_added_over_dense_weights"] * found["dense_weight_bytes"]
@@ -148,6 +184,8 @@ PARTS = {
     "nets": nets,
     "harmless": harmless,
     "roofline": roofline,
+    "loads": loads,
     "scaling": scaling,
+    "values": values,
     "break-even": break_even,
 }

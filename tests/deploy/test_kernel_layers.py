@@ -92,6 +92,23 @@ def test_inputs_in_every_layout_and_of_changing_size(linear, conv):
 
 
 @needs_kernels
+@pytest.mark.parametrize("threads", [1, 2])
+def test_small_images_of_a_batch_lie_side_by_side(conv, threads):
+    image, lanes = SparseConv2d.from_conv(conv), kernels().lanes
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for batch, size in ((lanes, 8), (2 * lanes + 13, 9), (lanes, 40), (lanes // 2, 8)):
+            x = torch.randn(batch, 6, size, size - 1)
+            assert torch.allclose(image(x), conv(x), atol=1e-5)
+            plan, _, _ = image.made().plans[x.shape]
+            few = size < 16 and 3 * batch >= 2 * lanes
+            assert plan.lanes == (lanes if few else 1)
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_kernels
 def test_results_do_not_depend_on_threads_or_on_earlier_calls(linear):
     layer = SparseLinear.from_linear(linear)
     x = torch.randn(3000, 70)

@@ -117,10 +117,22 @@ static int64_t wrong_pixels(const struct mm_conv *c, const struct mm_rows *w, co
 
 static int one_conv(void)
 {
-    int refused;
-    struct mm_conv c = any_conv(between(0, 4), &refused);
-    if (refused || mm_conv_plan(&c))
-        return refused;
+    static const int32_t lanes[] = {0, 1, 8, 16};
+    int many = draw() % 4 == 0; /* images, small enough to lie side by side */
+    struct mm_conv c = {.channels = between(1, 5), .height = between(1, many ? 8 : 14),
+                        .width = between(1, many ? 8 : 20), .images = many ? between(5, 35) : between(0, 4),
+                        .lanes = lanes[draw() % 4]};
+    int plain = draw() % 4 == 0;
+    for (int axis = 0; axis < 2; axis++) {
+        c.kernel[axis] = plain ? 1 : between(1, 4);
+        c.stride[axis] = plain ? 1 : between(1, 3);
+        c.dilation[axis] = between(1, 3);
+    }
+    for (int side = 0; side < 4; side++)
+        c.pad[side] = plain ? 0 : between(0, 3);
+    if (mm_conv_plan(&c))
+        return c.height + c.pad[2] + c.pad[3] > c.dilation[0] * (c.kernel[0] - 1) &&
+               c.width + c.pad[0] + c.pad[1] > c.dilation[1] * (c.kernel[1] - 1);
     struct mm_rows w = matrix(between(0, 40), c.channels * c.kernel[0] * c.kernel[1]), packed = w;
     int32_t count = w.starts[w.rows], *offsets = malloc((size_t)count * sizeof *offsets + 1);
     float *x = numbers(c.images * c.channels * c.height * c.width, 0);
@@ -130,9 +142,10 @@ static int one_conv(void)
     code = code ? code : mm_conv2d(&c, &packed, x, y, (int)between(1, 3));
     int64_t wrong = wrong_pixels(&c, &w, x, y);
     if (code || wrong)
-        printf("conv: code %d, %ld wrong; %ldx%ld images, kernel %ldx%ld, stride %ldx%ld, variant %d\n",
-               code, (long)wrong, (long)c.height, (long)c.width, (long)c.kernel[0], (long)c.kernel[1],
-               (long)c.stride[0], (long)c.stride[1], w.variant);
+        printf("conv: code %d, %ld wrong; %ld of %ldx%ld images, %d lanes, kernel %ldx%ld, stride %ldx%ld, "
+               "variant %d\n",
+               code, (long)wrong, (long)c.images, (long)c.height, (long)c.width, c.lanes,
+               (long)c.kernel[0], (long)c.kernel[1], (long)c.stride[0], (long)c.stride[1], w.variant);
     forget(&w), free(x), free(y), free(offsets);
     return code || wrong;
 }

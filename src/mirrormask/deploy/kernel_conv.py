@@ -92,6 +92,7 @@ class ConvKernel:
             stride=geometry.stride,
             dilation=geometry.dilation,
             pad=padding,
+            lanes=self._library.lanes,
         )
         if not self._library.plan(conv):
             raise ArgumentError(

@@ -17,7 +17,7 @@ from mirrormask.kernels.structures import (
     Rows,
 )
 
-_ABI = 5
+_ABI = 6
 _NO_MEMORY = 1
 
 
@@ -130,6 +130,11 @@ class Library:
         code = self._functions.mm_value_gradient(byref(rows), dy, x, n, out, threads)
         if code:
             _fail(code, "the gradient of sparse values")
+
+    @property
+    def lanes(self) -> int:
+        """How many images a convolution may lay side by side, which the plan may refuse."""
+        return int(self._functions.mm_conv_lanes(VARIANTS.index(self.variant)))
 
     def plan(self, conv: Conv) -> bool:
         """Fill in a convolution's plan; False where its sizes cannot be."""

@@ -61,7 +61,7 @@ class Conv(ctypes.Structure):
         ("plane", ctypes.c_int64),
         ("floats", ctypes.c_int64),
         ("in_place", ctypes.c_int32),
-        ("reserved", ctypes.c_int32),
+        ("lanes", ctypes.c_int32),
     )
 
 
@@ -116,6 +116,7 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         c_int,
         (POINTER(Rows), c_int64, c_void_p, c_int64, c_void_p, POINTER(c_int32 * 2), c_int),
     ),
+    "mm_conv_lanes": (c_int, (c_int,)),
     "mm_conv_plan": (c_int, (POINTER(Conv),)),
     "mm_conv_offsets": (c_int, (POINTER(Conv), c_void_p, c_int64, c_void_p)),
     "mm_conv2d": (c_int, (POINTER(Conv), POINTER(Rows), c_void_p, c_void_p, c_int)),

@@ -1,6 +1,7 @@
 /* Direct sparse convolution over packed, padded images; see conv_plan.c for the idea. */
 #include "dispatch.h"
 #include "pool.h"
+#include "vectors.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -10,14 +11,30 @@ struct conv_job {
     const struct mm_conv *c;
     const struct mm_rows *w;
     const struct mm_variant *variant;
-    const float *x; /* the block's first image */
+    const float *x; /* all images; then the block's first */
     float *y;
     int64_t images; /* in this block */
     float *packed;
-    atomic_int failed;
+    struct mm_gaps inputs, outputs; /* where the variant uses them */
+    atomic_int *failed;
 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Short rows are over before memcpy has begun. */
+static void copy(float *to, const float *from, int64_t count)
+{
+    typedef float loose __attribute__((vector_size(16), aligned(4)));
+    int64_t i = 0;
+    if (count > 32) {
+        memcpy(to, from, (size_t)count * sizeof(float));
+        return;
+    }
+    for (; i + 4 <= count; i += 4)
+        *(loose *)(to + i) = *(const loose *)(from + i);
+    for (; i < count; i++)
+        to[i] = from[i];
+}
 
 /* One row of one phase: pixels first, first + stride, .. of a padded row; NULL is a row of zeros. */
 static void pack_row(const struct mm_conv *c, const float *row, int64_t phase, float *to)
@@ -32,15 +49,17 @@ static void pack_row(const struct mm_conv *c, const float *row, int64_t phase, f
     if (stride == 1) {
         int64_t count = least(c->plane_width - i, c->width - at);
         if (count > 0) {
-            memcpy(to + i, row + at, (size_t)count * sizeof(float));
+            for (int64_t k = 0; k < count; k += 16)
+                __builtin_prefetch(row + at + k + MM_AHEAD);
+            copy(to + i, row + at, count);
             i += count;
         }
     } else {
         for (; i < c->plane_width && at < c->width; i++, at += stride)
             to[i] = row[at];
     }
-    if (i < c->plane_width)
-        memset(to + i, 0, (size_t)(c->plane_width - i) * sizeof(float));
+    for (; i < c->plane_width; i++)
+        to[i] = 0.0f;
 }
 
 static void pack_phase(const struct conv_job *j, int64_t channel, int64_t row_phase,
@@ -65,6 +84,11 @@ static void pack_part(void *context, int part, int parts)
     int64_t share = (c->channels + parts - 1) / parts, end = least(share * (part + 1), c->channels);
     int64_t used = j->images * c->plane_height * c->plane_width;
     for (int64_t channel = share * part; channel < end; channel++) {
+        if (j->inputs.pixels) {
+            j->variant->spread(&j->inputs, c->plane / MM_GAP, j->x + channel * c->height * c->width,
+                               j->packed + channel * c->plane);
+            continue;
+        }
         float *to = j->packed + channel * c->phases[0] * c->phases[1] * c->plane;
         for (int64_t a = 0; a < c->stride[0]; a++) {
             if (!mm_meets(c, 0, a))
@@ -118,16 +142,6 @@ static int stretches(const struct conv_job *j, int64_t at, int64_t width, struct
     return count;
 }
 
-static void copy(float *to, const float *from, int64_t count)
-{
-    typedef float loose __attribute__((vector_size(16), aligned(4)));
-    int64_t i = 0;
-    for (; i + 4 <= count; i += 4)
-        *(loose *)(to + i) = *(const loose *)(from + i);
-    for (; i < count; i++)
-        to[i] = from[i];
-}
-
 static void rows_part(void *context, int part, int parts)
 {
     struct conv_job *j = context;
@@ -138,10 +152,14 @@ static void rows_part(void *context, int part, int parts)
     int64_t positions = (j->images - 1) * c->plane_height * c->plane_width +
                         (c->out_height - 1) * c->plane_width + c->out_width;
     const float *x = c->in_place ? j->x : j->packed;
+    if (j->outputs.pixels) {
+        j->variant->closed(w, from, to, x, &j->outputs, positions, j->y + from * out, out);
+        return;
+    }
     struct stretch found[MOST_STRETCHES];
     float *panel = mm_scratch(MM_SCRATCH_PANEL, MM_PANEL_ROWS * mm_widths[MM_WIDTHS - 1]);
     if (!panel) {
-        j->failed = 1;
+        *j->failed = 1;
         return;
     }
     for (int64_t at = 0; at < positions;) {
@@ -154,10 +172,15 @@ static void rows_part(void *context, int part, int parts)
             at = least(at, positions - mm_widths[index]);
         }
         int64_t width = mm_widths[index];
+        if (c->in_place) {
+            j->variant->panels[index](w, from, to, x + at, 1, j->y + from * out + at, out);
+            at += width;
+            continue;
+        }
         int count = stretches(j, at, width, found);
         for (int64_t r = from; r < to; r += MM_PANEL_ROWS) {
             int64_t end = least(r + MM_PANEL_ROWS, to);
-            j->variant->panels[index](w, r, end, x + at, 1, panel);
+            j->variant->panels[index](w, r, end, x + at, 1, panel, width);
             for (int64_t i = r; i < end; i++)
                 for (int s = 0; s < count; s++)
                     copy(j->y + i * out + found[s].to, panel + (i - r) * width + found[s].from,
@@ -165,6 +188,73 @@ static void rows_part(void *context, int part, int parts)
         }
         at += width;
     }
+}
+
+/* Pixels of a dense image in a plane: pixel (i, j) stands at position first + i * step + j. */
+static struct mm_gaps gaps(int64_t first, int64_t step, int64_t height, int64_t width, int64_t count,
+                           void *room)
+{
+    int32_t *places = room;
+    uint16_t *pixels = (uint16_t *)(places + count);
+    memset(pixels, 0, (size_t)count * sizeof *pixels);
+    for (int64_t i = 0; i < height; i++)
+        for (int64_t at = 0; at < width;) {
+            int64_t position = first + i * step + at, bit = position % MM_GAP;
+            int64_t length = least(width - at, MM_GAP - bit);
+            if (!pixels[position / MM_GAP])
+                places[position / MM_GAP] = (int32_t)(i * width + at);
+            pixels[position / MM_GAP] |= (uint16_t)(((1u << length) - 1) << bit);
+            at += length;
+        }
+    for (int64_t k = 0; k < count; k++)
+        places[k] = pixels[k] ? places[k] : 0;
+    return (struct mm_gaps){pixels, places};
+}
+
+/* Where single images can be packed and their results be written in registers; 0: no memory. */
+static int find_gaps(struct conv_job *j)
+{
+    const struct mm_conv *c = j->c;
+    int64_t step = c->plane_width, count = c->plane / MM_GAP;
+    if (!j->variant->spread || c->in_place || c->block > 1)
+        return 1;
+    float *room = mm_scratch(MM_SCRATCH_GAPS, 4 * count);
+    if (!room)
+        return 0;
+    j->outputs = gaps(0, step, c->out_height, c->out_width, count, room);
+    if (c->stride[0] == 1 && c->stride[1] == 1)
+        j->inputs = gaps(c->pad[2] * step + c->pad[0], step, c->height, c->width, count,
+                         room + 2 * count);
+    return 1;
+}
+
+/* The images from `image` on that are worked on together. */
+static void one_block(const struct conv_job *all, int64_t image, int threads)
+{
+    const struct mm_conv *c = all->c;
+    struct conv_job j = *all;
+    int64_t end = c->plane * c->channels * c->phases[0] * c->phases[1];
+    j.images = least(c->block, c->images - image);
+    j.x += image * c->channels * c->height * c->width;
+    j.y += image * j.w->rows * c->out_height * c->out_width;
+    if (!c->in_place) {
+        j.packed = mm_scratch(MM_SCRATCH_INPUT, c->floats);
+        if (!j.packed) {
+            *j.failed = 1;
+            return;
+        }
+        mm_parallel(threads, pack_part, &j);
+        memset(j.packed + end, 0, (size_t)(c->floats - end) * sizeof(float));
+    }
+    mm_parallel(threads, rows_part, &j);
+}
+
+/* Every part takes each parts-th block, whole. */
+static void blocks_part(void *context, int part, int parts)
+{
+    const struct conv_job *j = context;
+    for (int64_t image = part * j->c->block; image < j->c->images; image += parts * j->c->block)
+        one_block(j, image, 1);
 }
 
 int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y,
@@ -176,23 +266,23 @@ int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, 
         return MM_OK;
     if (!x || !y)
         return MM_BAD_ARGUMENT;
-    struct conv_job j = {c, w, mm_variant(w->variant), x, y, 0, NULL, 0};
-    int64_t in = c->channels * c->height * c->width;
-    int64_t out = w->rows * c->out_height * c->out_width;
-    int64_t pixels = c->out_height * c->out_width * (c->block < c->images ? c->block : c->images);
-    threads = mm_threads_for(threads, w->starts[w->rows] * pixels);
-    for (int64_t image = 0; image < c->images; image += c->block) {
-        j.images = least(c->block, c->images - image);
-        j.x = x + image * in;
-        j.y = y + image * out;
-        if (!c->in_place) {
-            j.packed = mm_scratch(MM_SCRATCH_INPUT, c->floats);
-            if (!j.packed)
-                return MM_NO_MEMORY;
-            mm_parallel(threads, pack_part, &j);
-            memset(j.packed + c->floats - 128, 0, 128 * sizeof(float));
-        }
-        mm_parallel(threads, rows_part, &j);
+    if (c->lanes > 1)
+        return mm_conv_side_by_side(c, w, x, y, threads);
+    atomic_int failed = 0;
+    struct conv_job j = {.c = c, .w = w, .variant = mm_variant(w->variant), .x = x, .y = y,
+                         .failed = &failed};
+    if (!find_gaps(&j))
+        return MM_NO_MEMORY;
+    int64_t work = w->starts[w->rows] * c->out_height * c->out_width;
+    int64_t blocks = (c->images + c->block - 1) / c->block;
+    int all = mm_threads_for(threads, work * c->images);
+    /* Whole blocks need no waiting for each other, but may leave threads idle at the end. */
+    if (blocks % all == 0 || blocks > 2 * all) {
+        mm_parallel(all, blocks_part, &j);
+    } else {
+        threads = mm_threads_for(threads, work * least(c->block, c->images));
+        for (int64_t image = 0; image < c->images; image += c->block)
+            one_block(&j, image, threads);
     }
-    return j.failed ? MM_NO_MEMORY : MM_OK;
+    return failed ? MM_NO_MEMORY : MM_OK;
 }

@@ -2,6 +2,7 @@
 #include "dispatch.h"
 
 #include "pool.h"
+#include "steps.h"
 
 #include <stddef.h>
 
@@ -38,6 +39,17 @@ const struct mm_variant *mm_variant(int which)
         return &mm_variant_avx512;
 #endif
     return which == MM_PORTABLE ? &mm_variant_portable : NULL;
+}
+
+mm_planes_rows mm_planes_for(int variant)
+{
+#ifdef MM_X86
+    if (variant == MM_AVX2)
+        return mm_planes_avx2;
+    if (variant == MM_AVX512)
+        return mm_planes_avx512;
+#endif
+    return variant == MM_PORTABLE ? mm_planes_portable : NULL;
 }
 
 int mm_bad_rows(const struct mm_rows *w)

@@ -95,7 +95,7 @@ static void multiply(struct linear_job *j, int64_t at, const float *tile, int64_
     int index = tile_width(j->n, at);
     int64_t wide = mm_widths[index];
     if (j->y_by_columns && j->n == wide) {
-        j->variant->panels[index](j->w, from, to, tile, wide, j->y + from * wide);
+        j->variant->panels[index](j->w, from, to, tile, wide, j->y + from * wide, wide);
         return;
     }
     float *panel = mm_scratch(MM_SCRATCH_PANEL, MM_PANEL_ROWS * WIDEST);
@@ -105,7 +105,7 @@ static void multiply(struct linear_job *j, int64_t at, const float *tile, int64_
     }
     for (int64_t r = from; r < to; r += MM_PANEL_ROWS) {
         int64_t end = r + MM_PANEL_ROWS < to ? r + MM_PANEL_ROWS : to;
-        j->variant->panels[index](j->w, r, end, tile, wide, panel);
+        j->variant->panels[index](j->w, r, end, tile, wide, panel, wide);
         lay_out(j, at, panel, r, end);
     }
 }

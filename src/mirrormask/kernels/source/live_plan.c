@@ -22,6 +22,8 @@ int mm_live_plan(struct mm_live *l)
     if (!l || mm_conv_plan(&l->conv) != MM_OK || l->outputs < 1 || l->outputs > INT32_MAX)
         return MM_BAD_ARGUMENT;
     struct mm_conv *c = &l->conv;
+    /* Both gradients shift rows to either side: here no two of them share a gap. */
+    c->plane_width = (c->width + c->pad[0] + c->pad[1] + c->stride[1] - 1) / c->stride[1];
     for (int axis = 0; axis < 2; axis++)
         l->reach[axis] = c->dilation[axis] * (c->kernel[axis] - 1) / c->stride[axis];
     l->lanes = lanes_for(c->images);

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define MM_ABI 5
+#define MM_ABI 6
 
 enum { MM_OK = 0, MM_NO_MEMORY = 1, MM_BAD_ARGUMENT = 2 };
 enum { MM_PORTABLE = 0, MM_AVX2 = 1, MM_AVX512 = 2, MM_VARIANTS = 3 };
@@ -46,7 +46,9 @@ struct mm_rows {
     const struct mm_blocks *blocks; /* or NULL */
 };
 
-/* A convolution for images of one size. The first part is given, the second filled in. */
+/* A convolution for images of one size. The first part is given, the second filled in; so is `lanes`:
+ * given is how many images may lie side by side, pixel by pixel (mm_conv_lanes), and what comes back
+ * is how many do, or 1 where that would not pay. */
 struct mm_conv {
     int64_t channels, height, width; /* of the input */
     int64_t images;                  /* in a batch */
@@ -60,7 +62,7 @@ struct mm_conv {
     int64_t plane;                     /* floats of one channel and phase of a block */
     int64_t floats;                    /* of the packed input of a block */
     int32_t in_place;                  /* 1: the input is read where it lies */
-    int32_t reserved;
+    int32_t lanes;
 };
 
 int mm_abi(void);
@@ -93,6 +95,8 @@ int mm_linear(const struct mm_rows *w, int64_t width, const float *x, int64_t n,
 int mm_value_gradient(const struct mm_rows *w, const float *dy, const float *x, int64_t n, float *out,
                       int threads);
 
+/* How many images side by side fill this variant's registers. */
+int mm_conv_lanes(int variant);
 /* Fill in the second part; refuses sizes that cannot be. */
 int mm_conv_plan(struct mm_conv *c);
 /* Columns (channel * kernel_h + y) * kernel_w + x become offsets into the packed input. */

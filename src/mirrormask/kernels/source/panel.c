@@ -1,15 +1,14 @@
 /* The inner loops, compiled once for each instruction set (MM_NAME, and -m flags by the build).
  *
  * One sparse row times a panel of 8 to 128 neighbouring floats: a weight is broadcast and
- * multiplied with the floats at its column. Narrow panels have several weights in flight, each with
- * accumulators of its own, because a chain of additions waits four cycles at every link.
+ * multiplied with the floats at its column.
  */
 #include "panel.h"
 #include "vectors.h"
 
 #include <string.h>
 
-#ifdef __AVX512F__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 #if defined(__x86_64__)
@@ -20,54 +19,17 @@
 #define MM_REGISTER(value) "+m"(value)
 #endif
 #include "turn.h"
-
 #include "dots.h"
-
-/* VECTORS of N lanes make the panel; UNROLL weights are in flight. The sums begin with what `out`
- * holds if ADD, else with the bias. */
-#define DEFINE_ROW(NAME, INDEX, N, VECTORS, UNROLL, ADD)                                           \
-    INLINE void NAME(const INDEX *columns, const float *values, int64_t count, const float *x,     \
-                     int64_t step, float bias, int relu, float *out)                               \
-    {                                                                                              \
-        typedef float loose __attribute__((vector_size(N * 4), aligned(4)));                       \
-        floats##N sums[UNROLL][VECTORS];                                                           \
-        _Pragma("GCC unroll 4") for (int u = 0; u < UNROLL; u++)                                   \
-            _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[u][v] =                 \
-                u ? (floats##N){0} : ADD ? *(const loose *)(out + v * N) : (floats##N){0} + bias;  \
-        int64_t i = 0;                                                                             \
-        for (; i + UNROLL <= count; i += UNROLL) {                                                 \
-            _Pragma("GCC unroll 4") for (int u = 0; u < UNROLL; u++)                               \
-            {                                                                                      \
-                const float *place = x + columns[i + u] * step;                                    \
-                float value = values[i + u];                                                       \
-                _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[u][v] +=            \
-                    value * *(const loose *)(place + v * N);                                       \
-            }                                                                                      \
-        }                                                                                          \
-        for (; i < count; i++) {                                                                   \
-            const float *place = x + columns[i] * step;                                            \
-            float value = values[i];                                                               \
-            _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[0][v] +=                \
-                value * *(const loose *)(place + v * N);                                           \
-        }                                                                                          \
-        _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++)                                  \
-        {                                                                                          \
-            _Pragma("GCC unroll 4") for (int u = 1; u < UNROLL; u++) sums[0][v] += sums[u][v];     \
-            if (relu) {                                                                            \
-                ints##N keep = ~(ints##N)(sums[0][v] < (floats##N){0});                            \
-                sums[0][v] = (floats##N)((ints##N)sums[0][v] & keep);                              \
-            }                                                                                      \
-            *(loose *)(out + v * N) = sums[0][v];                                                  \
-        }                                                                                          \
-    }
+#include "gaps.h"
+#include "row.h"
 
 /* A panel of WIDTH floats as PARTS rows by ROW. A tile's step is its width: known beforehand, it
  * costs a shift; a convolution's step is one. */
 #define DEFINE_PANEL(WIDTH, ROW, PARTS)                                                            \
     INLINE void panel_##WIDTH##_by(const struct mm_rows *w, int64_t from, int64_t to,              \
-                                   const float *x, int64_t step, float *out)                       \
+                                   const float *x, int64_t step, float *out, int64_t out_step)     \
     {                                                                                              \
-        for (int64_t r = from; r < to; r++, out += WIDTH) {                                        \
+        for (int64_t r = from; r < to; r++, out += out_step) {                                     \
             int64_t begin = w->starts[r], count = w->starts[r + 1] - begin;                        \
             float bias = w->bias ? w->bias[r] : 0.0f;                                              \
             for (int part = 0; part < PARTS; part++)                                               \
@@ -76,12 +38,12 @@
         }                                                                                          \
     }                                                                                              \
     static void panel_##WIDTH(const struct mm_rows *w, int64_t from, int64_t to, const float *x,   \
-                              int64_t step, float *out)                                            \
+                              int64_t step, float *out, int64_t out_step)                          \
     {                                                                                              \
         if (step == WIDTH)                                                                         \
-            panel_##WIDTH##_by(w, from, to, x, WIDTH, out);                                        \
+            panel_##WIDTH##_by(w, from, to, x, WIDTH, out, out_step);                              \
         else                                                                                       \
-            panel_##WIDTH##_by(w, from, to, x, step, out);                                         \
+            panel_##WIDTH##_by(w, from, to, x, step, out, out_step);                               \
     }
 
 #if LANES == 16
@@ -92,8 +54,8 @@ DEFINE_ROW(row_64, int32_t, 16, 4, 2, 0)
 DEFINE_ROW(row_128, int32_t, 16, 8, 1, 0)
 DEFINE_ROW(add_8, uint8_t, 8, 1, 4, 1)
 DEFINE_ROW(add_16, uint8_t, 16, 1, 4, 1)
-DEFINE_ROW(add_32, uint8_t, 16, 2, 2, 1)
-DEFINE_ROW(add_64, uint8_t, 16, 4, 1, 1)
+DEFINE_ROW(add_32, uint8_t, 16, 2, 4, 1)
+DEFINE_ROW(add_64, uint8_t, 16, 4, 2, 1)
 DEFINE_PANEL(8, row_8, 1)
 DEFINE_PANEL(16, row_16, 1)
 DEFINE_PANEL(32, row_32, 1)
@@ -223,4 +185,6 @@ const struct mm_variant MM_NAME = {
     vector,
     dots,
     turn,
-    peak};
+    peak,
+    MM_SPREAD,
+    MM_CLOSED};

@@ -8,9 +8,9 @@
 enum { MM_WIDTHS = 5, MM_BANDS = 4 }; /* the first four widths have bands */
 static const int64_t mm_widths[MM_WIDTHS] = {8, 16, 32, 64, 128};
 
-/* Rows [from, to): out[r - from][0..width) = bias + sum of value * x[column * step ..]. */
+/* Rows [from, to): out[(r - from) * out_step + 0..width) = bias + sum of value * x[column * step ..]. */
 typedef void (*mm_panel)(const struct mm_rows *w, int64_t from, int64_t to, const float *x,
-                         int64_t step, float *out);
+                         int64_t step, float *out, int64_t out_step);
 /* One row of blocks: out[row][0..width) += sum of value * x[column][0..width). */
 typedef void (*mm_band)(const struct mm_blocks *b, int64_t down, const float *x, float *out);
 /* Rows [from, to) times one vector; y is indexed by row. */
@@ -29,6 +29,21 @@ typedef void (*mm_dots)(const struct mm_rows *w, int64_t from, int64_t to, const
 typedef void (*mm_turn)(const float *from, int64_t rows, int64_t columns, int64_t from_step,
                         float *to, int64_t to_step);
 
+/* Where the pixels of a dense image stand among others, for each MM_GAP positions: one bit for each of
+ * them that is a pixel, and the place of the first such pixel in the dense image. */
+enum { MM_GAP = 16 };
+struct mm_gaps {
+    const uint16_t *pixels;
+    const int32_t *places;
+};
+/* to[position] = the pixel that stands there, or 0, for so many times MM_GAP positions. */
+typedef void (*mm_spread)(const struct mm_gaps *gaps, int64_t count, const float *from, float *to);
+/* Rows [from, to) for so many positions, whose pixels are written, without gaps, to
+ * out[(r - from) * out_step ..]. Reads 8 floats at a time. */
+typedef void (*mm_closed)(const struct mm_rows *w, int64_t from, int64_t to, const float *x,
+                          const struct mm_gaps *gaps, int64_t positions, float *out,
+                          int64_t out_step);
+
 struct mm_variant {
     mm_panel panels[MM_WIDTHS];
     mm_band bands[MM_BANDS];
@@ -36,6 +51,8 @@ struct mm_variant {
     mm_dots dots;
     mm_turn turn;
     double (*peak)(int64_t rounds);
+    mm_spread spread; /* NULL where there are no instructions for it, like the next */
+    mm_closed closed;
 };
 
 extern const struct mm_variant mm_variant_portable;

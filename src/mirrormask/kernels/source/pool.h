@@ -16,7 +16,14 @@ void mm_parallel(int parts, mm_job job, void *context);
 float *mm_scratch(int slot, int64_t floats);
 void mm_release(void);
 
-enum { MM_SCRATCH_INPUT = 0, MM_SCRATCH_PANEL = 1, MM_SCRATCH_ARENA = 2,
-       MM_SCRATCH_GRADIENT = 3, MM_SCRATCH_SUMS = 4, MM_SCRATCH_SLOTS = 5 };
+enum {
+    MM_SCRATCH_INPUT = 0,
+    MM_SCRATCH_PANEL = 1,
+    MM_SCRATCH_ARENA = 2,
+    MM_SCRATCH_GAPS = 3,
+    MM_SCRATCH_GRADIENT = 4,
+    MM_SCRATCH_SUMS = 5,
+    MM_SCRATCH_SLOTS = 6
+};
 
 #endif

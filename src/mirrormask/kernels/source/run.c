@@ -24,12 +24,6 @@ static const struct mm_lanes *const lanes[MM_VARIANTS] = {
     &mm_lanes_avx2, &mm_lanes_avx512,
 #endif
 };
-static const mm_planes_rows planes[MM_VARIANTS] = {
-    mm_planes_portable,
-#ifdef MM_X86
-    mm_planes_avx2, mm_planes_avx512,
-#endif
-};
 
 static float *at(const struct mm_turn *t, struct mm_place place)
 {
@@ -72,7 +66,7 @@ static void run_planes(const struct mm_turn *t, const struct mm_planes_step *s)
                             s->mask < 0 ? NULL : t->p->indices + s->mask,
                             (s->used + MM_UNIT - 1) / MM_UNIT},
                            s,
-                           planes[t->p->variant]};
+                           mm_planes_for(t->p->variant)};
     memset(j.planes.y - s->front, 0, (size_t)s->front * sizeof(float));
     mm_parallel(mm_threads_for(t->threads, s->matrix.nonzeros * s->used), planes_part, &j);
 }

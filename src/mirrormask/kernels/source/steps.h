@@ -169,6 +169,7 @@ struct mm_planes {
     int64_t units;       /* of MM_UNIT positions */
 };
 typedef void (*mm_planes_rows)(const struct mm_planes *p, int64_t from, int64_t to);
+mm_planes_rows mm_planes_for(int variant);
 
 /* What the instruction-set variants of images.c, points.c and lanes.c offer. */
 struct mm_images {

@@ -34,7 +34,8 @@ static void multiply(const struct mm_live_job *j, const struct mm_band *b, const
                 int64_t last = least(r + rows, to);
                 for (int p = 0; p < count; p++)
                     j->variant->panels[mm_width_for(pieces[p].width)](
-                        w, r, last, place + pieces[p].j * lanes, 1, b->panel + p * rows * MM_WIDEST);
+                        w, r, last, place + pieces[p].j * lanes, 1, b->panel + p * rows * MM_WIDEST,
+                        pieces[p].width);
                 mm_write_pieces(view, j->variant->turn, pieces, count, r - from, last - r, b->images,
                                 i, tensor);
             }

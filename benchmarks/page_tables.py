@@ -17,6 +17,7 @@ import tables_deploy
 import tables_loops
 import tables_pretrained
 import tables_recipe
+import tables_research
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES: dict[str, Mapping[str, Callable[[], str]]] = {
@@ -24,6 +25,7 @@ PAGES: dict[str, Mapping[str, Callable[[], str]]] = {
     "loops.md": tables_loops.PARTS,
     "pretrained.md": tables_pretrained.PARTS,
     "recipe.md": tables_recipe.PARTS,
+    "research/dynamics.md": tables_research.PARTS,
 }
 
 

@@ -3,33 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from statistics import mean
 
 from raw_results import data, table
-from tables_recipe import finals, interval
-
-EPOCHS = (10, 30, 100, 300)
-METHODS = ("pilot", "pilot-factors", "pilot-paper", "l1-freeze", "l1")
-PAIRS = (("pilot", "l1-freeze"), ("pilot-factors", "l1-freeze"), ("pilot-paper", "l1"))
-
-
-def durations(level: float) -> str:
-    """Return accuracies by the length of the run, then paired differences implicit - explicit."""
-    found = {epochs: finals("budgets/durations", problem=f"mnist1d-{epochs}") for epochs in EPOCHS}
-    dense = [f"{mean(found[epochs]['dense', 0.0].values()):.1f}" for epochs in EPOCHS]
-    rows = [["dense", *dense]]
-    for method in METHODS:
-        means = (mean(found[epochs][method, level].values()) for epochs in EPOCHS)
-        rows.append([f"`{method}`", *(f"{value:.1f}" for value in means)])
-    for ours, theirs in PAIRS:
-        cells = []
-        for epochs in EPOCHS:
-            a, b = found[epochs][ours, level], found[epochs][theirs, level]
-            middle, half = interval([a[seed] - b[seed] for seed in a])
-            cells.append(f"{middle:+.1f} ± {half:.1f}")
-        rows.append([f"`{ours}` less `{theirs}`", *cells])
-    return table(["epochs", *map(str, EPOCHS)], rows)
 
 
 def dynamics() -> str:
@@ -63,8 +39,4 @@ def dynamics() -> str:
     return table(headings, rows)
 
 
-PARTS: dict[str, Callable[[], str]] = {
-    "dynamics": dynamics,
-    "durations-95": partial(durations, 0.95),
-    "durations-99": partial(durations, 0.99),
-}
+PARTS: dict[str, Callable[[], str]] = {"dynamics": dynamics}

@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("page", ["deploy.md", "loops.md", "pretrained.md", "recipe.md"])
+@pytest.mark.parametrize(
+    "page", ["deploy.md", "loops.md", "pretrained.md", "recipe.md", "research/dynamics.md"]
+)
 def test_every_measured_part_of_a_page_is_made_from_raw_figures(
     page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

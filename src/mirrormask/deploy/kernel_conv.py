@@ -79,21 +79,12 @@ class ConvKernel:
 
     def _new_plan(self, shape: torch.Size) -> _Plan:
         geometry = self.geometry
-        images, channels, height, width = shape
+        height, width = shape[-2:]
         if geometry.padding_mode == "zeros":
             geometry.output_size(height, width)
         padding = geometry.padding if geometry.padding_mode == "zeros" else (0, 0, 0, 0)
-        conv = Conv(
-            channels=channels,
-            height=height,
-            width=width,
-            images=images,
-            kernel=geometry.kernel,
-            stride=geometry.stride,
-            dilation=geometry.dilation,
-            pad=padding,
-            lanes=self._library.lanes,
-        )
+        conv = conv_of(geometry, shape, padding)
+        conv.lanes = self._library.lanes
         if not self._library.plan(conv):
             raise ArgumentError(
                 f"images of shape {list(shape)} do not fit the kernel {geometry.kernel}, or are "
@@ -104,3 +95,18 @@ class ConvKernel:
         self._library.offsets(conv, columns.data_ptr(), columns.numel(), offsets.data_ptr())
         rows = rows_of(self._library, (starts, offsets, values), self._bias, relu=self._relu)
         return conv, rows, offsets
+
+
+def conv_of(geometry: ConvGeometry, shape: torch.Size, padding: tuple[int, int, int, int]) -> Conv:
+    """Describe a convolution of images ``[n, channels, h, w]`` to the kernels, not planned yet."""
+    images, channels, height, width = shape
+    return Conv(
+        channels=channels,
+        height=height,
+        width=width,
+        images=images,
+        kernel=geometry.kernel,
+        stride=geometry.stride,
+        dilation=geometry.dilation,
+        pad=padding,
+    )

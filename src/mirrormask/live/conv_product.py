@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mirrormask.deploy.conv_product import ConvGeometry
+from mirrormask.deploy.kernel_conv import conv_of
 from mirrormask.deploy.kernel_linear import rows_of
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels import Conv, Live
+from mirrormask.kernels import Live
 from mirrormask.live.pattern import Pattern
 from mirrormask.live.product import check_type, check_values, library_or_reason
 
@@ -100,18 +101,8 @@ class ConvProduct:
 
     def _new_plan(self, shape: torch.Size, channels_last: bool) -> _Plan:  # noqa: FBT001
         geometry, pattern, library = self.geometry, self.pattern, library_or_reason()
-        images, channels, height, width = shape
-        geometry.output_size(height, width)
-        conv = Conv(
-            channels=channels,
-            height=height,
-            width=width,
-            images=images,
-            kernel=geometry.kernel,
-            stride=geometry.stride,
-            dilation=geometry.dilation,
-            pad=geometry.padding,
-        )
+        geometry.output_size(*shape[-2:])
+        conv = conv_of(geometry, shape, geometry.padding)
         live = Live(conv=conv, outputs=geometry.out_channels, channels_last=channels_last)
         if not library.plan_live(live):
             raise ArgumentError(

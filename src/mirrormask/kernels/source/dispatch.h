@@ -17,6 +17,8 @@ int64_t mm_first_row(const struct mm_rows *w, int part, int parts);
 int mm_width_for(int64_t left);
 /* Whether the kernel meets a phase of the stride along one axis. */
 int mm_meets(const struct mm_conv *c, int axis, int64_t phase);
+/* The place of a phase among those that the kernel meets. */
+int64_t mm_place_of(const struct mm_conv *c, int axis, int64_t phase);
 /* A checked convolution of images that lie side by side. */
 int mm_conv_side_by_side(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y,
                          int threads);

@@ -49,15 +49,6 @@ int mm_live_plan(struct mm_live *l)
     return MM_OK;
 }
 
-/* The place of a phase among those that the kernel meets. */
-static int64_t place_of(const struct mm_conv *c, int axis, int64_t phase)
-{
-    int64_t place = 0;
-    for (int64_t i = 0; i < phase; i++)
-        place += mm_meets(c, axis, i);
-    return place;
-}
-
 int mm_live_offsets(const struct mm_live *l, const int32_t *columns, int64_t nonzeros,
                     int32_t *offsets)
 {
@@ -70,8 +61,8 @@ int mm_live_offsets(const struct mm_live *l, const int32_t *columns, int64_t non
         if (columns[i] < 0 || channel >= c->channels)
             return MM_BAD_ARGUMENT;
         int64_t y = tap / c->kernel[1] * c->dilation[0], x = tap % c->kernel[1] * c->dilation[1];
-        int64_t phase = place_of(c, 0, y % c->stride[0]) * c->phases[1] +
-                        place_of(c, 1, x % c->stride[1]);
+        int64_t phase = mm_place_of(c, 0, y % c->stride[0]) * c->phases[1] +
+                        mm_place_of(c, 1, x % c->stride[1]);
         int64_t place = y / c->stride[0] * c->plane_width + x / c->stride[1];
         offsets[i] = (int32_t)((channel * c->phases[0] * c->phases[1] + phase) * l->plane +
                                place * l->lanes);

@@ -33,6 +33,7 @@ import torch
 from torch import nn
 
 import mirrormask as mm
+from kept_memory import keep_freed_memory
 from mirrormask.deploy.timing import interleave, machine
 from mirrormask.live import go_live
 from mirrormask.methods import method
@@ -204,6 +205,7 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=RESULT, help="where the raw figures go")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     before = json.loads(options.target.read_text())["rows"] if options.target.exists() else []
     rows = [row for row in before if row["model"] in CASES]
     for name in options.models:

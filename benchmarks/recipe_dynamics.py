@@ -161,8 +161,8 @@ def figure(path: Path) -> None:
     shown = {
         "chosen": "final mask among the largest now",
         "zeros": "exact zeros",
-        "size": "survivors' size, in parts of the final",
-        "speed": "survivors' step for a unit of gradient",
+        "size": "survivors' size over the final",
+        "speed": "step for a unit of gradient",
     }
     drawing, axes = pyplot.subplots(1, 4, figsize=(12, 2.9), layout="constrained")
     for axis, (key, title) in zip(axes, shown.items(), strict=True):

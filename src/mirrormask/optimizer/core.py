@@ -18,7 +18,7 @@ from mirrormask.optimizer.cut import is_exact, mask_of
 from mirrormask.optimizer.engines import refuse_met_in_backward, reshard
 from mirrormask.optimizer.feedback import Feedback, measure
 from mirrormask.optimizer.latent_weight import LatentWeight
-from mirrormask.optimizer.measures import measure_scales, total_size, typical_pull
+from mirrormask.optimizer.measures import measure_scales, total_size, with_pull
 from mirrormask.optimizer.places import Places
 from mirrormask.optimizer.randomness import generator_for
 from mirrormask.optimizer.recipe import Recipe
@@ -165,10 +165,7 @@ class SparseOptimizer(Optimizer):
             weight.pull_back(penalty, keep_gradient=wanted, sense=senses)
         self._base_step.run(alpha if application == "decay" else 0.0)
         if measured is not None:
-            if self.recipe.pressure.asks_for_pull:
-                pull = typical_pull(self._base_step.rates()).to(measured)
-                measured = torch.cat([measured, pull.unsqueeze(0)])
-            self.feedback.send(measured)
+            self.feedback.send(with_pull(measured, self.recipe.pressure, self._base_step.rates()))
         first, length = self.phase()
         self._base_step.land(application, alpha, done=(self.steps_done + 1 - first) / length)
         self.budget += self._base_step.budget(self._base_step.first_group(), alpha)

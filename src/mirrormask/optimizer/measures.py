@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mirrormask.optimizer.feedback import SAMPLE, sampling_stride
+from mirrormask.pressure import Pressure
 from mirrormask.ranks import count_true, is_sharded, local_part, sum_in_shards
 
 if TYPE_CHECKING:
@@ -55,6 +56,15 @@ def typical_pull(rates: Iterable[tuple[LatentWeight, float]]) -> Tensor:
         return torch.zeros(())
     squares = sum_in_shards(moved, lambda step: local_part(step).square().sum()).sum()
     return (squares / count_true(live).sum().clamp(min=1)).sqrt()
+
+
+def with_pull(
+    measured: Tensor, pressure: Pressure, rates: Iterable[tuple[LatentWeight, float]]
+) -> Tensor:
+    """Return a measurement, with the typical pull behind it where a pressure asks for that."""
+    if not pressure.asks_for_pull:
+        return measured
+    return torch.cat([measured, typical_pull(rates).to(measured).unsqueeze(0)])
 
 
 @torch.no_grad()

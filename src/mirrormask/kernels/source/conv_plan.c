@@ -32,7 +32,7 @@ int mm_meets(const struct mm_conv *c, int axis, int64_t phase)
     return 0;
 }
 
-int64_t mm_place_of(const struct mm_conv *c, int axis, int64_t phase)
+static int64_t place_of(const struct mm_conv *c, int axis, int64_t phase)
 {
     int64_t place = 0;
     for (int64_t i = 0; i < phase; i++)
@@ -122,21 +122,30 @@ int mm_conv_plan(struct mm_conv *c)
     return MM_OK;
 }
 
+int mm_tap_of(const struct mm_conv *c, int32_t column, struct mm_tap *tap)
+{
+    int64_t taps = c->kernel[0] * c->kernel[1], channel = column / taps, place = column % taps;
+    if (column < 0 || channel >= c->channels)
+        return 0;
+    int64_t y = place / c->kernel[1] * c->dilation[0], x = place % c->kernel[1] * c->dilation[1];
+    int64_t phase = place_of(c, 0, y % c->stride[0]) * c->phases[1] + place_of(c, 1, x % c->stride[1]);
+    tap->plane = channel * c->phases[0] * c->phases[1] + phase;
+    tap->down = y / c->stride[0], tap->across = x / c->stride[1];
+    return 1;
+}
+
 int mm_conv_offsets(const struct mm_conv *c, const int32_t *columns, int64_t nonzeros,
                     int32_t *offsets)
 {
     if (!c || nonzeros < 0 || (nonzeros > 0 && (!columns || !offsets)))
         return MM_BAD_ARGUMENT;
-    int64_t taps = c->kernel[0] * c->kernel[1], lanes = c->lanes > 1 ? c->lanes : 1;
+    int64_t lanes = c->lanes > 1 ? c->lanes : 1;
     for (int64_t i = 0; i < nonzeros; i++) {
-        int64_t channel = columns[i] / taps, tap = columns[i] % taps;
-        if (columns[i] < 0 || channel >= c->channels)
+        struct mm_tap tap;
+        if (!mm_tap_of(c, columns[i], &tap))
             return MM_BAD_ARGUMENT;
-        int64_t y = tap / c->kernel[1] * c->dilation[0], x = tap % c->kernel[1] * c->dilation[1];
-        int64_t phase = mm_place_of(c, 0, y % c->stride[0]) * c->phases[1] +
-                        mm_place_of(c, 1, x % c->stride[1]);
-        offsets[i] = (int32_t)((channel * c->phases[0] * c->phases[1] + phase) * c->plane +
-                               (y / c->stride[0] * c->plane_width + x / c->stride[1]) * lanes);
+        offsets[i] =
+            (int32_t)(tap.plane * c->plane + (tap.down * c->plane_width + tap.across) * lanes);
     }
     return MM_OK;
 }

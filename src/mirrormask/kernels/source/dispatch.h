@@ -17,8 +17,12 @@ int64_t mm_first_row(const struct mm_rows *w, int part, int parts);
 int mm_width_for(int64_t left);
 /* Whether the kernel meets a phase of the stride along one axis. */
 int mm_meets(const struct mm_conv *c, int axis, int64_t phase);
-/* The place of a phase among those that the kernel meets. */
-int64_t mm_place_of(const struct mm_conv *c, int axis, int64_t phase);
+/* Where a column of the kernel reads: a plane of a channel and phase, and steps down and across. */
+struct mm_tap {
+    int64_t plane, down, across;
+};
+/* Returns whether there is such a column. */
+int mm_tap_of(const struct mm_conv *c, int32_t column, struct mm_tap *tap);
 /* A checked convolution of images that lie side by side. */
 int mm_conv_side_by_side(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y,
                          int threads);

@@ -54,18 +54,12 @@ int mm_live_offsets(const struct mm_live *l, const int32_t *columns, int64_t non
 {
     if (!l || nonzeros < 0 || (nonzeros > 0 && (!columns || !offsets)))
         return MM_BAD_ARGUMENT;
-    const struct mm_conv *c = &l->conv;
-    int64_t taps = c->kernel[0] * c->kernel[1];
     for (int64_t i = 0; i < nonzeros; i++) {
-        int64_t channel = columns[i] / taps, tap = columns[i] % taps;
-        if (columns[i] < 0 || channel >= c->channels)
+        struct mm_tap tap;
+        if (!mm_tap_of(&l->conv, columns[i], &tap))
             return MM_BAD_ARGUMENT;
-        int64_t y = tap / c->kernel[1] * c->dilation[0], x = tap % c->kernel[1] * c->dilation[1];
-        int64_t phase = mm_place_of(c, 0, y % c->stride[0]) * c->phases[1] +
-                        mm_place_of(c, 1, x % c->stride[1]);
-        int64_t place = y / c->stride[0] * c->plane_width + x / c->stride[1];
-        offsets[i] = (int32_t)((channel * c->phases[0] * c->phases[1] + phase) * l->plane +
-                               place * l->lanes);
+        offsets[i] = (int32_t)(tap.plane * l->plane +
+                               (tap.down * l->conv.plane_width + tap.across) * l->lanes);
     }
     return MM_OK;
 }

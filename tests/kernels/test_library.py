@@ -117,19 +117,19 @@ def test_a_convolution_in_training_is_planned_or_refused(compiled):
     sizes = {"channels": 3, "height": 5, "width": 5, "images": 20}
     shape = {"kernel": (3, 3), "stride": (1, 1), "dilation": (1, 1), "pad": (1, 1, 1, 1)}
     live = Live(conv=Conv(**sizes, **shape), outputs=2)
-    assert compiled.plan_live(live)
+    assert compiled.live.plan(live)
     assert (live.lanes, live.band, list(live.reach)) == (8, 7, [2, 2])
     for images, lanes in ((1, 1), (3, 4), (6, 8), (12, 16), (17, 4), (33, 8), (64, 16)):
         again = Live(conv=Conv(**{**sizes, "images": images}, **shape), outputs=2)
-        assert compiled.plan_live(again)
+        assert compiled.live.plan(again)
         assert again.lanes == lanes
     for outputs in (0, -1, 2**31, 2**62):
-        assert not compiled.plan_live(Live(conv=Conv(**sizes, **shape), outputs=outputs))
-    assert not compiled.plan_live(Live(conv=Conv(**{**sizes, "height": 0}, **shape), outputs=2))
+        assert not compiled.live.plan(Live(conv=Conv(**sizes, **shape), outputs=outputs))
+    assert not compiled.live.plan(Live(conv=Conv(**{**sizes, "height": 0}, **shape), outputs=2))
     columns = torch.tensor([0, 27], dtype=torch.int32)
     for offsets, match in (
-        (compiled.live_offsets, "the kernel's columns"),
-        (compiled.live_turned_offsets, "the turned kernel's columns"),
+        (compiled.live.offsets, "the kernel's columns"),
+        (compiled.live.turned_offsets, "the turned kernel's columns"),
     ):
         with pytest.raises(ArgumentError, match=match):
             offsets(live, columns.data_ptr(), 2, columns.data_ptr())
@@ -143,14 +143,14 @@ def test_a_convolution_in_training_is_planned_or_refused(compiled):
 
     # Nothing lies at address 8: sizes are looked at before anything is read there.
     with pytest.raises(ArgumentError, match="the convolution"):
-        compiled.live_forward(live, rows(1), 8, 8, threads=1)
+        compiled.live.forward(live, rows(1), 8, 8, threads=1)
     for count, turned, threads in ((1, 3, 1), (2, 2, 1), (2, 3, 0)):
         with pytest.raises(ArgumentError, match="the gradients of a convolution"):
-            compiled.live_backward(
+            compiled.live.backward(
                 live, rows(count), rows(turned), 8, 8, to_x=8, to_values=None, threads=threads
             )
     with pytest.raises(ArgumentError, match="the convolution"):
-        compiled.live_forward(Live(outputs=2), rows(2), 8, 8, threads=1)
+        compiled.live.forward(Live(outputs=2), rows(2), 8, 8, threads=1)
 
 
 def test_the_environment_chooses_and_switches_off(compiled, fresh_status):

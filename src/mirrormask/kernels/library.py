@@ -6,7 +6,8 @@ import ctypes
 from ctypes import byref, c_int32, c_int64, c_void_p
 from pathlib import Path
 
-from mirrormask.errors import ArgumentError
+from mirrormask.kernels.failing import fail
+from mirrormask.kernels.live_calls import LiveCalls
 from mirrormask.kernels.structures import (
     SIGNATURES,
     VARIANTS,
@@ -18,11 +19,12 @@ from mirrormask.kernels.structures import (
 )
 
 _ABI = 6
-_NO_MEMORY = 1
 
 
 class Library:
     """The shared library with its functions declared; ``variant`` is what new matrices get.
+
+    Convolutions in training are under ``live``.
 
     Raises:
         OSError: The file is no library that this process can load, or of another version.
@@ -47,6 +49,7 @@ class Library:
             name for index, name in enumerate(VARIANTS) if self._functions.mm_supported(index)
         )
         self.variant = self.variants[-1]
+        self.live = LiveCalls(self._functions)
         # Bound once: attribute look-ups would be a good part of a call of ten microseconds.
         self._linear = self._functions.mm_linear
         self._conv2d = self._functions.mm_conv2d
@@ -93,7 +96,7 @@ class Library:
             byref(matrix), width, starts, groups, rows, columns, values, byref(sizes)
         )
         if code:
-            _fail(code, "cutting into blocks")
+            fail(code, "cutting into blocks")
         return sizes[0], sizes[1]
 
     def linear(
@@ -115,7 +118,7 @@ class Library:
         """
         code = self._linear(byref(rows), width, x, n, y, byref(by_columns), threads)
         if code:
-            _fail(code, "the linear product")
+            fail(code, "the linear product")
 
     def value_gradient(
         self, rows: Rows, dy: int, x: int, n: int, out: int, *, threads: int
@@ -129,7 +132,7 @@ class Library:
         """
         code = self._functions.mm_value_gradient(byref(rows), dy, x, n, out, threads)
         if code:
-            _fail(code, "the gradient of sparse values")
+            fail(code, "the gradient of sparse values")
 
     @property
     def lanes(self) -> int:
@@ -148,7 +151,7 @@ class Library:
         """
         code = self._functions.mm_conv_offsets(byref(conv), columns, nonzeros, offsets)
         if code:
-            _fail(code, "the kernel's columns")
+            fail(code, "the kernel's columns")
 
     def conv2d(self, conv: Conv, rows: Rows, x: int, y: int, *, threads: int) -> None:
         """Convolve the planned images at ``x``.
@@ -159,73 +162,7 @@ class Library:
         """
         code = self._conv2d(byref(conv), byref(rows), x, y, threads)
         if code:
-            _fail(code, "the convolution")
-
-    def plan_live(self, live: Live) -> bool:
-        """Fill in the plan of a convolution in training; False where its sizes cannot be."""
-        return bool(self._functions.mm_live_plan(byref(live)) == 0)
-
-    def live_offsets(self, live: Live, columns: int, nonzeros: int, offsets: int) -> None:
-        """Turn kernel columns into offsets of the planned packed input.
-
-        Raises:
-            ArgumentError: A column is outside the kernel.
-        """
-        code = self._functions.mm_live_offsets(byref(live), columns, nonzeros, offsets)
-        if code:
-            _fail(code, "the kernel's columns")
-
-    def live_turned_offsets(self, live: Live, columns: int, nonzeros: int, offsets: int) -> None:
-        """Turn columns of the turned kernel into offsets of the packed output gradient.
-
-        Raises:
-            ArgumentError: A column is outside the kernel.
-        """
-        code = self._functions.mm_live_turned_offsets(byref(live), columns, nonzeros, offsets)
-        if code:
-            _fail(code, "the turned kernel's columns")
-
-    def live_forward(self, live: Live, rows: Rows, x: int, y: int, *, threads: int) -> None:
-        """Convolve the planned images at ``x``.
-
-        Raises:
-            MemoryError: There is no scratch memory.
-            ArgumentError: A size is impossible.
-        """
-        code = self._functions.mm_live_forward(byref(live), byref(rows), x, y, threads)
-        if code:
-            _fail(code, "the convolution")
-
-    def live_backward(
-        self,
-        live: Live,
-        rows: Rows,
-        turned: Rows | None,
-        x: int,
-        grad: int,
-        *,
-        to_x: int | None,
-        to_values: int | None,
-        threads: int,
-    ) -> None:
-        """Write the gradients of a planned convolution's input and values, where wanted.
-
-        Raises:
-            MemoryError: There is no scratch memory.
-            ArgumentError: A size is impossible.
-        """
-        code = self._functions.mm_live_backward(
-            byref(live),
-            byref(rows),
-            None if turned is None else byref(turned),
-            x,
-            grad,
-            to_x,
-            to_values,
-            threads,
-        )
-        if code:
-            _fail(code, "the gradients of a convolution")
+            fail(code, "the convolution")
 
     def advance(
         self,
@@ -253,7 +190,7 @@ class Library:
             x, gain, n, block, square, ratio, bound, left, variant, threads
         )
         if code < 0:
-            _fail(-code, "the mirror step")
+            fail(-code, "the mirror step")
         return [index for index, mark in enumerate(left.raw) if mark] if code else []
 
     def shrink(
@@ -267,7 +204,7 @@ class Library:
         variant = VARIANTS.index(self.variant)
         code = self._functions.mm_shrink(x, n, square, tanh, cosh, variant, threads)
         if code:
-            _fail(code, "the proximal step")
+            fail(code, "the proximal step")
 
     def rows_are_sound(
         self, starts: int, columns: int, rows: int, nonzeros: int, width: int
@@ -286,7 +223,7 @@ class Library:
         data.variant = VARIANTS.index(self.variant)
         code = self._functions.mm_program_open(byref(data), byref(handle))
         if code:
-            _fail(code, "the program")
+            fail(code, "the program")
         assert handle.value is not None
         return handle.value
 
@@ -313,7 +250,7 @@ class Library:
         """
         code = self._run_program(handle, ports, parts, threads, seconds)
         if code:
-            _fail(code, "the program")
+            fail(code, "the program")
 
     def peak(self, variant: str, rounds: int) -> float:
         """Run multiply-adds in registers and return how many operations that were."""
@@ -322,9 +259,3 @@ class Library:
     def release(self) -> None:
         """Free this thread's scratch memory and end idle worker threads."""
         self._functions.mm_release()
-
-
-def _fail(code: int, what: str) -> None:
-    if code == _NO_MEMORY:
-        raise MemoryError(f"{what} found no scratch memory")
-    raise ArgumentError(f"{what} was given sizes or arrays that do not fit: check its shapes")

@@ -104,14 +104,14 @@ class ConvProduct:
         geometry.output_size(*shape[-2:])
         conv = conv_of(geometry, shape, geometry.padding)
         live = Live(conv=conv, outputs=geometry.out_channels, channels_last=channels_last)
-        if not library.plan_live(live):
+        if not library.live.plan(live):
             raise ArgumentError(
                 f"images of shape {list(shape)} are too large for one call: give fewer or smaller"
             )
         columns, turned_columns = pattern.columns, pattern.turned_columns
         offsets, turned = torch.empty_like(columns), torch.empty_like(columns)
-        library.live_offsets(live, columns.data_ptr(), columns.numel(), offsets.data_ptr())
-        library.live_turned_offsets(
+        library.live.offsets(live, columns.data_ptr(), columns.numel(), offsets.data_ptr())
+        library.live.turned_offsets(
             live, turned_columns.data_ptr(), columns.numel(), turned.data_ptr()
         )
         form = torch.channels_last if channels_last else torch.contiguous_format
@@ -134,7 +134,7 @@ class _Convolution(torch.autograd.Function):
         shape = (x.shape[0], pattern.shape[0], conv.out_height, conv.out_width)
         out = torch.empty(shape, memory_format=plan.format, device="cpu", dtype=torch.float32)
         rows = rows_of(library, (pattern.starts, plan.offsets, values), bias, relu=False)
-        library.live_forward(
+        library.live.forward(
             plan.live, rows, x.data_ptr(), out.data_ptr(), threads=torch.get_num_threads()
         )
         return out
@@ -157,7 +157,7 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             to_values = torch.empty_like(values)
         if to_x is not None or to_values is not None:
-            library.live_backward(
+            library.live.backward(
                 plan.live,
                 rows_of(library, (pattern.starts, plan.offsets, values), None, relu=False),
                 turned,

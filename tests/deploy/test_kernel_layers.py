@@ -23,6 +23,7 @@ from mirrormask.deploy import (
     made,
 )
 from mirrormask.deploy.doctor import diagnose, findings_table
+from mirrormask.deploy.conv_plans import PlanesPlan, TilesPlan
 from mirrormask.deploy.kernel_conv import ConvKernel
 from mirrormask.deploy.kernel_linear import LinearKernel
 from mirrormask.deploy.layouts import fuse_relus, link_layouts
@@ -93,19 +94,45 @@ def test_inputs_in_every_layout_and_of_changing_size(linear, conv):
 
 @needs_kernels
 @pytest.mark.parametrize("threads", [1, 2])
-def test_small_images_of_a_batch_lie_side_by_side(conv, threads):
-    image, lanes = SparseConv2d.from_conv(conv), kernels().lanes
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "padding", "size", "batch"),
+    [
+        (24, 3, 1, 1, 30, 2),  # rows of two registers
+        (24, 3, 1, 1, 14, 5),
+        (24, 3, 1, 1, 7, 9),  # two tiles in a register
+        (24, 3, 2, 1, 15, 3),
+        (24, (3, 5), 1, (0, 2), 12, 2),
+        (200, 1, 1, 0, 12, 2),  # one long row, read where it lies
+        (200, 1, 1, 0, 13, 2),
+    ],
+)
+def test_convolutions_that_have_enough_weights_run_in_tiles(
+    sparsify, threads, channels, kernel, stride, padding, size, batch
+):
+    dense = sparsify(nn.Conv2d(channels, 70, kernel, stride, padding), 0.6)
+    image = SparseConv2d.from_conv(dense)
+    image.relu = True
+    x = torch.randn(batch, channels, size, size)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for batch, size in ((lanes, 8), (2 * lanes + 13, 9), (lanes, 40), (lanes // 2, 8)):
-            x = torch.randn(batch, 6, size, size - 1)
-            assert torch.allclose(image(x), conv(x), atol=1e-5)
-            plan, _, _ = image.made().plans[x.shape]
-            few = size < 16 and 3 * batch >= 2 * lanes
-            assert plan.lanes == (lanes if few else 1)
+        found = image(x)
+        assert torch.allclose(found, dense(x).relu(), atol=1e-5)
+        (plan,) = image.made().plans.values()
+        assert isinstance(plan, TilesPlan) or kernels().variant == "portable"
+        assert image.made().extra_bytes >= 8 * int((dense.weight != 0).sum())
     finally:
         torch.set_num_threads(before)
+    assert torch.equal(image(x), found)
+
+
+@needs_kernels
+def test_convolutions_with_few_weights_run_over_planes(sparsify):
+    dense = sparsify(nn.Conv2d(16, 16, 3, padding=1), 0.99)
+    image, x = SparseConv2d.from_conv(dense), torch.randn(1, 16, 32, 32)
+    assert torch.allclose(image(x), dense(x), atol=1e-5)
+    (plan,) = image.made().plans.values()
+    assert isinstance(plan, PlanesPlan)
 
 
 @needs_kernels

@@ -115,24 +115,46 @@ static int64_t wrong_pixels(const struct mm_conv *c, const struct mm_rows *w, co
     return wrong;
 }
 
+static int report_conv(const char *way, int code, int64_t wrong, const struct mm_conv *c, int variant)
+{
+    if (code || wrong)
+        printf("%s: code %d, %ld wrong; %ld of %ldx%ld images, kernel %ldx%ld, stride %ldx%ld, "
+               "dilation %ldx%ld, variant %d\n",
+               way, code, (long)wrong, (long)c->images, (long)c->height, (long)c->width,
+               (long)c->kernel[0], (long)c->kernel[1], (long)c->stride[0], (long)c->stride[1],
+               (long)c->dilation[0], (long)c->dilation[1], variant);
+    return code || wrong;
+}
+
+/* The same convolution in tiles, where there are some. */
+static int one_conv_in_tiles(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y)
+{
+    struct mm_tiles t = {.conv = *c, .outputs = w->rows, .nonzeros = w->starts[w->rows],
+                         .variant = w->variant, .always = 1};
+    int code = w->rows > 0 ? mm_tiles_plan(&t) : MM_OK;
+    if (code || w->rows == 0 || !t.pays)
+        return code != MM_OK;
+    /* Small cases would all have one block. */
+    t.blocks = between(1, t.blocks > 1 ? t.blocks : c->channels), t.chunk = between(1, t.chunk);
+    int64_t groups = t.outputs * t.blocks * (t.right + t.left + 1);
+    int32_t *starts = malloc((size_t)(groups + 1) * sizeof *starts);
+    int32_t *offsets = malloc((size_t)t.nonzeros * sizeof *offsets + (t.nonzeros == 0));
+    float *values = malloc((size_t)t.nonzeros * sizeof *values + (t.nonzeros == 0));
+    code = mm_tiles_fill(&t, w, starts, offsets, values);
+    struct mm_rows laid_out = *w;
+    laid_out.starts = starts, laid_out.columns = offsets, laid_out.values = values;
+    code = code ? code : mm_tiles_conv2d(&t, &laid_out, x, y, (int)between(1, 3));
+    int failed = report_conv("conv in tiles", code, wrong_pixels(c, w, x, y), c, w->variant);
+    free(starts), free(offsets), free(values);
+    return failed;
+}
+
 static int one_conv(void)
 {
-    static const int32_t lanes[] = {0, 1, 8, 16};
-    int many = draw() % 4 == 0; /* images, small enough to lie side by side */
-    struct mm_conv c = {.channels = between(1, 5), .height = between(1, many ? 8 : 14),
-                        .width = between(1, many ? 8 : 20), .images = many ? between(5, 35) : between(0, 4),
-                        .lanes = lanes[draw() % 4]};
-    int plain = draw() % 4 == 0;
-    for (int axis = 0; axis < 2; axis++) {
-        c.kernel[axis] = plain ? 1 : between(1, 4);
-        c.stride[axis] = plain ? 1 : between(1, 3);
-        c.dilation[axis] = between(1, 3);
-    }
-    for (int side = 0; side < 4; side++)
-        c.pad[side] = plain ? 0 : between(0, 3);
-    if (mm_conv_plan(&c))
-        return c.height + c.pad[2] + c.pad[3] > c.dilation[0] * (c.kernel[0] - 1) &&
-               c.width + c.pad[0] + c.pad[1] > c.dilation[1] * (c.kernel[1] - 1);
+    int many = draw() % 4 == 0, refused; /* images, small enough to lie side by side */
+    struct mm_conv c = any_conv(many ? between(5, 35) : between(0, 4), &refused);
+    if (c.out_height == 0)
+        return refused;
     struct mm_rows w = matrix(between(0, 40), c.channels * c.kernel[0] * c.kernel[1]), packed = w;
     int32_t count = w.starts[w.rows], *offsets = malloc((size_t)count * sizeof *offsets + 1);
     float *x = numbers(c.images * c.channels * c.height * c.width, 0);
@@ -140,14 +162,10 @@ static int one_conv(void)
     int code = mm_conv_offsets(&c, w.columns, count, offsets);
     packed.columns = offsets;
     code = code ? code : mm_conv2d(&c, &packed, x, y, (int)between(1, 3));
-    int64_t wrong = wrong_pixels(&c, &w, x, y);
-    if (code || wrong)
-        printf("conv: code %d, %ld wrong; %ld of %ldx%ld images, %d lanes, kernel %ldx%ld, stride %ldx%ld, "
-               "variant %d\n",
-               code, (long)wrong, (long)c.images, (long)c.height, (long)c.width, c.lanes,
-               (long)c.kernel[0], (long)c.kernel[1], (long)c.stride[0], (long)c.stride[1], w.variant);
+    int failed = report_conv("conv", code, wrong_pixels(&c, &w, x, y), &c, w.variant);
+    failed = failed || one_conv_in_tiles(&c, &w, x, y);
     forget(&w), free(x), free(y), free(offsets);
-    return code || wrong;
+    return failed;
 }
 
 /* Damaged arrays and sizes are told apart from sound ones without reading beyond them. */
@@ -177,6 +195,11 @@ static int one_damage(void)
         ((int64_t *)&c)[i] = draw() % 3 ? between(-2, 9) : (int64_t)draw();
     if (mm_conv_plan(&c) == MM_OK) /* what it accepts must be within what 32-bit offsets reach */
         caught &= c.floats > 0 && c.floats <= INT32_MAX && c.out_height > 0 && c.out_width > 0;
+    struct mm_tiles t = {.conv = c, .outputs = draw() % 3 ? between(-2, 99) : (int64_t)draw(),
+                         .nonzeros = draw() % 3 ? between(-2, 999) : (int64_t)draw(),
+                         .variant = (int32_t)between(-2, MM_VARIANTS + 2), .always = 1};
+    if (mm_tiles_plan(&t) == MM_OK && t.pays)
+        caught &= t.floats > 0 && t.floats <= INT32_MAX && t.blocks > 0 && t.tile * t.count >= t.size[0];
     forget(&w);
     if (!sound || !caught)
         printf("damage: sound %d, caught %d\n", sound, caught);

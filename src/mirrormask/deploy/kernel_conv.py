@@ -5,16 +5,15 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import pad
 
+from mirrormask.deploy.conv_plans import ConvPlan, plan_conv
 from mirrormask.deploy.conv_product import ConvGeometry
 from mirrormask.deploy.kernel_linear import rows_of
 from mirrormask.deploy.made import Arrays
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels import Conv, Library, Rows
+from mirrormask.kernels import Conv, Library
 
 # Plans hold one offset per weight: a few image sizes at a time are enough.
 _PLANS = 4
-
-_Plan = tuple[Conv, Rows, torch.Tensor]
 
 
 class ConvKernel:
@@ -36,14 +35,14 @@ class ConvKernel:
         starts, columns, values = arrays
         self._arrays = starts.contiguous(), columns.contiguous(), values.contiguous()
         self._bias = None if bias is None else bias.contiguous()
-        self.geometry, self._relu, self._library = geometry, relu, library
-        self.plans: dict[torch.Size, _Plan] = {}
+        self.geometry, self._library = geometry, library
+        self._rows = rows_of(library, self._arrays, self._bias, relu=relu)
+        self.plans: dict[torch.Size, ConvPlan] = {}
 
     @property
     def extra_bytes(self) -> int:
-        """Bytes held besides the arrays that were given: the offsets of each plan."""
-        plans = self.plans.values()
-        return sum(offsets.numel() * offsets.itemsize for _, _, offsets in plans)
+        """Bytes held besides the arrays that were given: those of each plan."""
+        return sum(plan.bytes for plan in self.plans.values())
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the convolution of ``x`` ``[n, in, h, w]``.
@@ -61,15 +60,15 @@ class ConvKernel:
         if geometry.padding_mode != "zeros" and any(geometry.padding):
             x = pad(x, list(geometry.padding), mode=geometry.padding_mode)
         x = x.contiguous()
-        conv, rows, _ = self._plan(x.shape)
-        shape = (x.shape[0], geometry.out_channels, conv.out_height, conv.out_width)
-        out = torch.empty(shape, dtype=torch.float32, device="cpu")
-        self._library.conv2d(
-            conv, rows, x.data_ptr(), out.data_ptr(), threads=torch.get_num_threads()
+        plan = self._plan(x.shape)
+        sizes = plan.conv.out_height, plan.conv.out_width
+        out = torch.empty(
+            (x.shape[0], geometry.out_channels, *sizes), dtype=torch.float32, device="cpu"
         )
+        plan.run(x.data_ptr(), out.data_ptr(), threads=torch.get_num_threads())
         return out
 
-    def _plan(self, shape: torch.Size) -> _Plan:
+    def _plan(self, shape: torch.Size) -> ConvPlan:
         found = self.plans.get(shape)
         if found is None:
             found = self._new_plan(shape)
@@ -77,24 +76,14 @@ class ConvKernel:
             self.plans = dict([*list(self.plans.items())[1 - _PLANS :], (shape, found)])
         return found
 
-    def _new_plan(self, shape: torch.Size) -> _Plan:
+    def _new_plan(self, shape: torch.Size) -> ConvPlan:
         geometry = self.geometry
         height, width = shape[-2:]
         if geometry.padding_mode == "zeros":
             geometry.output_size(height, width)
         padding = geometry.padding if geometry.padding_mode == "zeros" else (0, 0, 0, 0)
         conv = conv_of(geometry, shape, padding)
-        conv.lanes = self._library.lanes
-        if not self._library.plan(conv):
-            raise ArgumentError(
-                f"images of shape {list(shape)} do not fit the kernel {geometry.kernel}, or are "
-                "too large for one call: give fewer or smaller images"
-            )
-        starts, columns, values = self._arrays
-        offsets = torch.empty_like(columns)
-        self._library.offsets(conv, columns.data_ptr(), columns.numel(), offsets.data_ptr())
-        rows = rows_of(self._library, (starts, offsets, values), self._bias, relu=self._relu)
-        return conv, rows, offsets
+        return plan_conv(self._library, conv, self._rows, self._arrays)
 
 
 def conv_of(geometry: ConvGeometry, shape: torch.Size, padding: tuple[int, int, int, int]) -> Conv:

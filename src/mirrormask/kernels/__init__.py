@@ -7,7 +7,7 @@ everything works through torch's own operations.
 
 from mirrormask.kernels.active import KernelStatus, kernel_status, kernels
 from mirrormask.kernels.library import Library
-from mirrormask.kernels.structures import Blocks, Conv, Live, ProgramData, Rows
+from mirrormask.kernels.structures import Blocks, Conv, Live, ProgramData, Rows, Tiles
 
 __all__ = [
     "Blocks",
@@ -17,6 +17,7 @@ __all__ = [
     "Live",
     "ProgramData",
     "Rows",
+    "Tiles",
     "kernel_status",
     "kernels",
 ]

@@ -16,15 +16,17 @@ from mirrormask.kernels.structures import (
     Live,
     ProgramData,
     Rows,
+    Tiles,
 )
+from mirrormask.kernels.tile_calls import TileCalls
 
-_ABI = 6
+_ABI = 7
 
 
 class Library:
     """The shared library with its functions declared; ``variant`` is what new matrices get.
 
-    Convolutions in training are under ``live``.
+    Convolutions in training are under ``live``, those in tiles of their output under ``tiles``.
 
     Raises:
         OSError: The file is no library that this process can load, or of another version.
@@ -41,15 +43,16 @@ class Library:
             function.restype, function.argtypes = result, arguments
         if self._functions.mm_abi() != _ABI:
             raise OSError(f"its interface is version {self._functions.mm_abi()}, not {_ABI}")
-        sizes = (c_int64 * 5)()
+        sizes = (c_int64 * 6)()
         self._functions.mm_sizes(byref(sizes))
-        if list(sizes) != [ctypes.sizeof(kind) for kind in (Rows, Blocks, Conv, ProgramData, Live)]:
+        kinds = (Rows, Blocks, Conv, ProgramData, Live, Tiles)
+        if list(sizes) != [ctypes.sizeof(kind) for kind in kinds]:
             raise OSError("its structures are laid out in another way")
         self.variants = tuple(
             name for index, name in enumerate(VARIANTS) if self._functions.mm_supported(index)
         )
         self.variant = self.variants[-1]
-        self.live = LiveCalls(self._functions)
+        self.live, self.tiles = LiveCalls(self._functions), TileCalls(self._functions)
         # Bound once: attribute look-ups would be a good part of a call of ten microseconds.
         self._linear = self._functions.mm_linear
         self._conv2d = self._functions.mm_conv2d
@@ -133,11 +136,6 @@ class Library:
         code = self._functions.mm_value_gradient(byref(rows), dy, x, n, out, threads)
         if code:
             fail(code, "the gradient of sparse values")
-
-    @property
-    def lanes(self) -> int:
-        """How many images a convolution may lay side by side, which the plan may refuse."""
-        return int(self._functions.mm_conv_lanes(VARIANTS.index(self.variant)))
 
     def plan(self, conv: Conv) -> bool:
         """Fill in a convolution's plan; False where its sizes cannot be."""

@@ -60,8 +60,34 @@ class Conv(ctypes.Structure):
         ("block", ctypes.c_int64),
         ("plane", ctypes.c_int64),
         ("floats", ctypes.c_int64),
-        ("in_place", ctypes.c_int32),
-        ("lanes", ctypes.c_int32),
+        ("in_place", ctypes.c_int64),
+    )
+
+
+class Tiles(ctypes.Structure):
+    """A convolution in tiles of its output: what is given, then what planning fills in."""
+
+    _fields_ = (
+        ("conv", Conv),
+        ("outputs", ctypes.c_int64),
+        ("nonzeros", ctypes.c_int64),
+        ("variant", ctypes.c_int32),
+        ("always", ctypes.c_int32),
+        ("pays", ctypes.c_int64),
+        ("size", ctypes.c_int64 * 2),
+        ("direct", ctypes.c_int64),
+        ("side_by_side", ctypes.c_int64),
+        ("tile", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("patch", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+        ("reach", ctypes.c_int64),
+        ("right", ctypes.c_int64),
+        ("left", ctypes.c_int64),
+        ("plane", ctypes.c_int64),
+        ("floats", ctypes.c_int64),
+        ("blocks", ctypes.c_int64),
+        ("chunk", ctypes.c_int64),
     )
 
 
@@ -106,7 +132,7 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_supported": (c_int, (c_int,)),
     "mm_release": (None, ()),
     "mm_check_rows": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64)),
-    "mm_sizes": (None, (POINTER(c_int64 * 5),)),
+    "mm_sizes": (None, (POINTER(c_int64 * 6),)),
     "mm_least_for_blocks": (c_int64, (POINTER(Rows), c_int64)),
     "mm_blocks_fill": (
         c_int,
@@ -116,10 +142,12 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         c_int,
         (POINTER(Rows), c_int64, c_void_p, c_int64, c_void_p, POINTER(c_int32 * 2), c_int),
     ),
-    "mm_conv_lanes": (c_int, (c_int,)),
     "mm_conv_plan": (c_int, (POINTER(Conv),)),
     "mm_conv_offsets": (c_int, (POINTER(Conv), c_void_p, c_int64, c_void_p)),
     "mm_conv2d": (c_int, (POINTER(Conv), POINTER(Rows), c_void_p, c_void_p, c_int)),
+    "mm_tiles_plan": (c_int, (POINTER(Tiles),)),
+    "mm_tiles_fill": (c_int, (POINTER(Tiles), POINTER(Rows), c_void_p, c_void_p, c_void_p)),
+    "mm_tiles_conv2d": (c_int, (POINTER(Tiles), POINTER(Rows), c_void_p, c_void_p, c_int)),
     "mm_live_plan": (c_int, (POINTER(Live),)),
     "mm_live_offsets": (c_int, (POINTER(Live), c_void_p, c_int64, c_void_p)),
     "mm_live_turned_offsets": (c_int, (POINTER(Live), c_void_p, c_int64, c_void_p)),

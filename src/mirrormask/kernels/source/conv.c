@@ -266,8 +266,6 @@ int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, 
         return MM_OK;
     if (!x || !y)
         return MM_BAD_ARGUMENT;
-    if (c->lanes > 1)
-        return mm_conv_side_by_side(c, w, x, y, threads);
     atomic_int failed = 0;
     struct conv_job j = {.c = c, .w = w, .variant = mm_variant(w->variant), .x = x, .y = y,
                          .failed = &failed};

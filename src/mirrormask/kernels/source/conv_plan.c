@@ -5,11 +5,6 @@
  * always the same number of floats away, for every pixel of every image: one offset per weight is
  * all that the inner loop needs. Between two rows it computes some pixels that nobody wants, and
  * throws them away. A stride is served by splitting the image into its phases first.
- *
- * Of a batch of many small images, as many as a register has floats lie side by side, pixel by pixel:
- * `lanes`. Every read is then aligned, which is worth a factor of 1.5 where registers are as long as a
- * line of the cache, and no pixel is computed in vain. Large images pay more for being transposed, the
- * more so when they come from memory.
  */
 #include "dispatch.h"
 
@@ -18,7 +13,6 @@
 enum {
     WIDEST = 128,
     FEW_POSITIONS = 128,
-    SMALL = 512, /* floats of an output plane of images side by side */
     LARGEST = 1 << 30 /* of one size, so that products of two stay within 64 bits */
 };
 
@@ -38,23 +32,6 @@ static int64_t place_of(const struct mm_conv *c, int axis, int64_t phase)
     for (int64_t i = 0; i < phase; i++)
         place += mm_meets(c, axis, i);
     return place;
-}
-
-/* Short registers gain less than transposing costs. */
-int mm_conv_lanes(int variant)
-{
-    return variant == MM_AVX512 ? 16 : variant == MM_AVX2 ? 8 : 1;
-}
-
-/* Whether the images are so small that transposing them pays, and the last lanes would not be too
- * empty. */
-static int side_by_side(const struct mm_conv *c)
-{
-    if (c->lanes < 2 || c->lanes > 16 || c->lanes % 8 || c->kernel[0] * c->kernel[1] == 1 ||
-        c->out_height * c->out_width * c->lanes > SMALL)
-        return 0;
-    int64_t groups = (c->images + c->lanes - 1) / c->lanes;
-    return c->images > 0 && 3 * c->images >= 2 * groups * c->lanes;
 }
 
 int mm_conv_plan(struct mm_conv *c)
@@ -96,13 +73,11 @@ int mm_conv_plan(struct mm_conv *c)
     int64_t limit = INT32_MAX / (planes + 1) - WIDEST - 32; /* floats of a plane */
     if (image > limit)
         return MM_BAD_ARGUMENT;
-    if (!side_by_side(c) || image * c->lanes > limit)
-        c->lanes = 1;
     int unpadded = !c->pad[0] && !c->pad[1] && !c->pad[2] && !c->pad[3];
     int unstrided = c->stride[0] == 1 && c->stride[1] == 1;
     c->in_place = unpadded && unstrided && c->kernel[0] == 1 && c->kernel[1] == 1 && image >= 32;
-    c->block = c->lanes;
-    if (c->lanes == 1 && !c->in_place) {
+    c->block = 1;
+    if (!c->in_place) {
         /* One image at a time stays in the second-level cache; small ones fill a panel together. */
         c->block = FEW_POSITIONS / image;
         c->block = c->block > limit / image ? limit / image : c->block;
@@ -139,13 +114,11 @@ int mm_conv_offsets(const struct mm_conv *c, const int32_t *columns, int64_t non
 {
     if (!c || nonzeros < 0 || (nonzeros > 0 && (!columns || !offsets)))
         return MM_BAD_ARGUMENT;
-    int64_t lanes = c->lanes > 1 ? c->lanes : 1;
     for (int64_t i = 0; i < nonzeros; i++) {
         struct mm_tap tap;
         if (!mm_tap_of(c, columns[i], &tap))
             return MM_BAD_ARGUMENT;
-        offsets[i] =
-            (int32_t)(tap.plane * c->plane + (tap.down * c->plane_width + tap.across) * lanes);
+        offsets[i] = (int32_t)(tap.plane * c->plane + tap.down * c->plane_width + tap.across);
     }
     return MM_OK;
 }

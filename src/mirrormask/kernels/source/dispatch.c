@@ -8,11 +8,11 @@
 
 int mm_abi(void) { return MM_ABI; }
 
-void mm_sizes(int64_t sizes[5])
+void mm_sizes(int64_t sizes[6])
 {
     sizes[0] = sizeof(struct mm_rows), sizes[1] = sizeof(struct mm_blocks);
     sizes[2] = sizeof(struct mm_conv), sizes[3] = sizeof(struct mm_program_data);
-    sizes[4] = sizeof(struct mm_live);
+    sizes[4] = sizeof(struct mm_live), sizes[5] = sizeof(struct mm_tiles);
 }
 
 int mm_supported(int variant)

@@ -23,8 +23,5 @@ struct mm_tap {
 };
 /* Returns whether there is such a column. */
 int mm_tap_of(const struct mm_conv *c, int32_t column, struct mm_tap *tap);
-/* A checked convolution of images that lie side by side. */
-int mm_conv_side_by_side(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y,
-                         int threads);
 
 #endif

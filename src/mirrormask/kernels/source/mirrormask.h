@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define MM_ABI 6
+#define MM_ABI 7
 
 enum { MM_OK = 0, MM_NO_MEMORY = 1, MM_BAD_ARGUMENT = 2 };
 enum { MM_PORTABLE = 0, MM_AVX2 = 1, MM_AVX512 = 2, MM_VARIANTS = 3 };
@@ -46,9 +46,7 @@ struct mm_rows {
     const struct mm_blocks *blocks; /* or NULL */
 };
 
-/* A convolution for images of one size. The first part is given, the second filled in; so is `lanes`:
- * given is how many images may lie side by side, pixel by pixel (mm_conv_lanes), and what comes back
- * is how many do, or 1 where that would not pay. */
+/* A convolution for images of one size. The first part is given, the second filled in. */
 struct mm_conv {
     int64_t channels, height, width; /* of the input */
     int64_t images;                  /* in a batch */
@@ -61,14 +59,35 @@ struct mm_conv {
     int64_t block;                     /* images that are worked on together */
     int64_t plane;                     /* floats of one channel and phase of a block */
     int64_t floats;                    /* of the packed input of a block */
-    int32_t in_place;                  /* 1: the input is read where it lies */
-    int32_t lanes;
+    int64_t in_place;                  /* 1: the input is read where it lies */
+};
+
+/* The same in tiles of the output; see tiles_plan.c. The first part is given, with that of `conv`, the
+ * second filled in. */
+struct mm_tiles {
+    struct mm_conv conv;
+    int64_t outputs, nonzeros;
+    int32_t variant;
+    int32_t always; /* 1: also where it does not pay, for tests */
+
+    int64_t pays;         /* 1: it seems faster than mm_conv2d; 0: the others mean nothing */
+    int64_t size[2];      /* rows and columns of the output; of a 1x1 kernel all pixels are one row */
+    int64_t direct;       /* 1: the input is read where it lies */
+    int64_t side_by_side; /* tiles in a register */
+    int64_t tile, width;  /* rows of a tile; registers in each */
+    int64_t patch;        /* at most so many registers are worked on together: whole rows */
+    int64_t count;        /* tiles of an image */
+    int64_t reach;        /* rows that the kernel looks ahead */
+    int64_t right, left;  /* pixels by which sums move to the right, and to the left */
+    int64_t plane;        /* floats between planes */
+    int64_t floats;       /* of the packed input of the tiles in a register */
+    int64_t blocks, chunk; /* blocks of channels; rows of the matrix that pass a block together */
 };
 
 int mm_abi(void);
-/* Sizes of mm_rows, mm_blocks, mm_conv, mm_program_data and mm_live, for those who lay them out in
- * another language. */
-void mm_sizes(int64_t sizes[5]);
+/* Sizes of mm_rows, mm_blocks, mm_conv, mm_program_data, mm_live and mm_tiles, for those who lay them
+ * out in another language. */
+void mm_sizes(int64_t sizes[6]);
 int mm_supported(int variant);
 /* Release what the calling thread's scratch memory holds, and end idle worker threads. */
 void mm_release(void);
@@ -95,8 +114,6 @@ int mm_linear(const struct mm_rows *w, int64_t width, const float *x, int64_t n,
 int mm_value_gradient(const struct mm_rows *w, const float *dy, const float *x, int64_t n, float *out,
                       int threads);
 
-/* How many images side by side fill this variant's registers. */
-int mm_conv_lanes(int variant);
 /* Fill in the second part; refuses sizes that cannot be. */
 int mm_conv_plan(struct mm_conv *c);
 /* Columns (channel * kernel_h + y) * kernel_w + x become offsets into the packed input. */
@@ -105,6 +122,15 @@ int mm_conv_offsets(const struct mm_conv *c, const int32_t *columns, int64_t non
 /* y [images, rows, out_height, out_width] = convolution of x [images, channels, height, width]. */
 int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y,
               int threads);
+
+int mm_tiles_plan(struct mm_tiles *t);
+/* Lay the weights out as a plan that pays wants them: starts [outputs * blocks + 1], offsets and values
+ * [nonzeros]. Those of w are checked, with columns as above. */
+int mm_tiles_fill(const struct mm_tiles *t, const struct mm_rows *w, int32_t *starts, int32_t *offsets,
+                  float *values);
+/* As mm_conv2d, with w as laid out. */
+int mm_tiles_conv2d(const struct mm_tiles *t, const struct mm_rows *w, const float *x, float *y,
+                    int threads);
 
 /* A convolution in training, for images of one size; `conv` is as above. The first three are given,
  * the others filled in. */

@@ -1,0 +1,220 @@
+/* How the output of a convolution is cut into tiles, and the weights into blocks.
+ *
+ * A tile is some rows of one image, over its whole width. Its input is packed so that every row begins
+ * with a whole register. A weight reads at the output's own place or some rows further down: aligned,
+ * which matters, because where registers are as long as lines of the cache, other loads take twice as
+ * long. What a kernel sees to the left or right is dealt with by moving the sums instead: the weights of
+ * the outermost column come first, then the sums move by a pixel, then come the weights of the next
+ * column. So the edges of an image need no padding in memory, either: what moves across them is zero. A
+ * stride is served by phases of the rows and columns. Where images are narrow, several tiles share a
+ * register: parts of one image, or of several.
+ *
+ * Weights are cut into blocks of channels, so that the inputs that they meet stay near while a chunk of
+ * rows passes, but not so small that a row's sums are fetched and put away again for a few weights.
+ *
+ * A 1x1 kernel without padding or stride meets no neighbours: there an image is one long row, which is
+ * read where it lies if it ends with a register.
+ */
+#include "tiles.h"
+
+#include <stddef.h>
+
+enum {
+    ENOUGH = 160, /* multiply-adds with registers of a block's row, for each column of the kernel */
+    FURTHEST = 16, /* pixels by which sums move */
+    CHUNK = 64,
+    NEAR = 128 << 10 /* floats that stay in the second-level cache */
+};
+
+static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+const struct mm_tile_variant *mm_tiles_for(int variant)
+{
+#ifdef MM_X86
+    if (variant == MM_AVX2)
+        return &mm_tiles_avx2;
+    if (variant == MM_AVX512)
+        return &mm_tiles_avx512;
+#endif
+    return NULL;
+}
+
+static double planes_of(const struct mm_tiles *t)
+{
+    const struct mm_conv *c = &t->conv;
+    return (double)c->channels * (double)c->phases[0] * (double)c->phases[1];
+}
+
+/* How many blocks of channels, and rows that pass them together. */
+static void settle(struct mm_tiles *t)
+{
+    int64_t registers = up(t->tile * t->width, up(t->tile * t->width, t->patch));
+    double enough = (double)t->outputs * ENOUGH * (double)(t->right + t->left + 1);
+    t->blocks = (int64_t)((double)t->nonzeros * (double)registers / enough + 0.5);
+    t->blocks = least(most(t->blocks, 1), t->conv.channels);
+    t->chunk = least(CHUNK, t->outputs);
+}
+
+/* Cycles, roughly, as measured on one processor: they decide between ways of doing the same. */
+static double cost(const struct mm_tiles *t, int64_t lanes)
+{
+    const struct mm_conv *c = &t->conv;
+    int64_t registers = t->tile * t->width, patches = up(registers, t->patch);
+    double of_patch = (double)up(registers, patches), moves = (double)(t->right + t->left);
+    double tiles = (double)t->side_by_side, rows = (double)t->outputs * (double)patches;
+    double lines = planes_of(t) * (double)((t->tile + t->reach) * t->width);
+    double pack = t->direct ? 0 : lines * (2 + (c->stride[1] == 1 ? 3 : 8) * tiles);
+    /* Each weight's chain of additions waits for itself where a patch is small. */
+    double sums = (double)t->nonzeros * (double)patches * (0.6 + 0.7 * (of_patch < 4 ? 4 : of_patch));
+    double each = 24 + 3.5 * of_patch + moves * (10 + of_patch);
+    int whole = t->side_by_side == 1 && t->size[1] % lanes == 0;
+    double put = whole ? 1.5 * of_patch : 4 * of_patch * tiles;
+    return (double)up(c->images * t->count, t->side_by_side) *
+           (pack + sums + rows * ((double)t->blocks * each + put));
+}
+
+/* The same for convolutions as conv.c does them. */
+static double cost_of_planes(const struct mm_tiles *t, int64_t lanes)
+{
+    const struct mm_conv *c = &t->conv;
+    double registers = (double)(c->plane_width * c->out_height) / (double)lanes;
+    double read = (double)(c->plane_width * c->plane_height) / (double)lanes * planes_of(t);
+    double pack = c->in_place ? 0 : read * (c->stride[1] == 1 ? 3 : 20);
+    return (double)c->images *
+           (pack + registers * ((double)t->nonzeros * 1.5 + (double)t->outputs * 5));
+}
+
+/* Try so many tiles side by side; keeps what is better than `lowest`. */
+static double best_tile(struct mm_tiles *best, struct mm_tiles t, int64_t seen,
+                        const struct mm_tile_variant *variant, double lowest)
+{
+    int64_t moves = t.right + t.left;
+    t.width = up(seen * t.side_by_side, variant->lanes);
+    if ((t.side_by_side > 1 && t.width > 1) || (moves && t.width > variant->most))
+        return lowest;
+    t.patch = moves ? variant->most / t.width * t.width : variant->most;
+    double line = planes_of(&t) * (double)(t.width * variant->lanes);
+    /* As few tiles as stay near; a few more may fill the registers better. */
+    double most_rows = NEAR / line - (double)t.reach;
+    int64_t fewest = most_rows < 1 ? t.size[0] : up(t.size[0], (int64_t)most_rows);
+    for (t.count = fewest; t.count < fewest + t.side_by_side; t.count++) {
+        t.tile = up(t.size[0], t.count);
+        if (up(t.size[0], t.tile) != t.count)
+            continue;
+        settle(&t);
+        double found = cost(&t, variant->lanes);
+        if (found < lowest)
+            lowest = found, *best = t;
+    }
+    return lowest;
+}
+
+int mm_tiles_plan(struct mm_tiles *t)
+{
+    if (!t || t->outputs < 1 || t->outputs > INT32_MAX || t->nonzeros < 0 || t->nonzeros > INT32_MAX ||
+        mm_conv_plan(&t->conv) != MM_OK)
+        return MM_BAD_ARGUMENT;
+    const struct mm_tile_variant *variant = mm_supported(t->variant) ? mm_tiles_for(t->variant) : NULL;
+    const struct mm_conv *c = &t->conv;
+    t->pays = 0;
+    if (!variant || c->images == 0)
+        return MM_OK;
+    int64_t lanes = variant->lanes;
+    t->size[0] = c->in_place ? 1 : c->out_height;
+    t->size[1] = c->in_place ? c->out_height * c->out_width : c->out_width;
+    t->reach = c->dilation[0] * (c->kernel[0] - 1) / c->stride[0];
+    int64_t across = c->dilation[1] * (c->kernel[1] - 1) / c->stride[1];
+    /* Columns left of the first pixel are zero; so are those behind the last one. */
+    t->right = least(across, c->pad[0] / c->stride[1]), t->left = across - t->right;
+    int64_t seen = least(up(c->width + c->pad[0], c->stride[1]) - t->right, t->size[1] + t->left);
+    int64_t wide = c->in_place ? t->size[1] : most(t->size[1], seen);
+    if (across > FURTHEST)
+        return MM_OK;
+    t->direct = c->in_place && t->size[1] % lanes == 0;
+    double before = cost_of_planes(t, lanes), lowest = 1e300;
+    struct mm_tiles best = *t;
+    for (t->side_by_side = 1; t->side_by_side <= lanes; t->side_by_side *= 2)
+        lowest = best_tile(&best, *t, wide, variant, lowest);
+    if (lowest == 1e300)
+        return MM_OK;
+    *t = best;
+    t->plane = (t->tile + t->reach) * t->width * lanes;
+    /* Planes a multiple of 256 bytes apart would fight for the same lines of the cache. */
+    if (t->plane / lanes % 4 == 0 && !t->direct)
+        t->plane += lanes;
+    if ((double)t->plane * (planes_of(t) + 1) > INT32_MAX)
+        return MM_OK;
+    t->floats = t->plane * c->channels * c->phases[0] * c->phases[1];
+    /* A 1x1 kernel's loads are no longer than registers either way: there only blocks gain. */
+    t->pays = t->always || (lowest < before && (!c->in_place || t->blocks > 1));
+    return MM_OK;
+}
+
+/* The group of a column among those of a row, see tiles.h, and where its input lies; -1: nowhere. */
+static int64_t group_of(const struct mm_tiles *t, int64_t lanes, int32_t column, int64_t *place)
+{
+    struct mm_tap tap;
+    if (!mm_tap_of(&t->conv, column, &tap))
+        return -1;
+    *place = tap.plane * t->plane + tap.down * t->width * lanes;
+    int64_t all = t->right + t->left;
+    return tap.across < t->right ? tap.across : all + t->right - tap.across;
+}
+
+/* The first weight of row i from this column on. */
+static int32_t first_from(const struct mm_rows *w, int64_t i, int64_t column)
+{
+    int32_t low = w->starts[i], high = w->starts[i + 1];
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (w->columns[middle] < column)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* A row's weights [from, to), group by group. */
+static int fill_groups(const struct mm_tiles *t, const struct mm_rows *w, int32_t from, int32_t to,
+                       int32_t *filled, int32_t **starts, int32_t *offsets, float *values)
+{
+    int64_t lanes = mm_tiles_for(t->variant)->lanes, place;
+    for (int64_t g = 0; g <= t->right + t->left; g++) {
+        *(*starts)++ = *filled;
+        for (int32_t k = from; k < to; k++) {
+            int64_t group = group_of(t, lanes, w->columns[k], &place);
+            if (group < 0)
+                return 0;
+            if (group != g)
+                continue;
+            offsets[*filled] = (int32_t)place, values[*filled] = w->values[k];
+            ++*filled;
+        }
+    }
+    return 1;
+}
+
+int mm_tiles_fill(const struct mm_tiles *t, const struct mm_rows *w, int32_t *starts, int32_t *offsets,
+                  float *values)
+{
+    if (!t || !t->pays || mm_bad_rows(w) || w->rows != t->outputs || w->starts[w->rows] != t->nonzeros ||
+        !starts || (t->nonzeros > 0 && (!w->columns || !w->values || !offsets || !values)))
+        return MM_BAD_ARGUMENT;
+    const struct mm_conv *c = &t->conv;
+    int64_t taps = c->kernel[0] * c->kernel[1];
+    int32_t filled = 0;
+    for (int64_t r = 0; r < w->rows; r += t->chunk)
+        for (int64_t b = 0; b < t->blocks; b++)
+            for (int64_t i = r; i < least(r + t->chunk, w->rows); i++) {
+                /* Columns of a row increase: those of the block follow each other. */
+                int32_t from = first_from(w, i, c->channels * b / t->blocks * taps);
+                int32_t to = first_from(w, i, c->channels * (b + 1) / t->blocks * taps);
+                if (!fill_groups(t, w, from, to, &filled, &starts, offsets, values))
+                    return MM_BAD_ARGUMENT;
+            }
+    *starts = filled;
+    return filled == t->nonzeros ? MM_OK : MM_BAD_ARGUMENT;
+}

@@ -44,6 +44,7 @@ _VARIED: dict[str, tuple[str, tuple[str, ...]]] = {
     "images": ("mm_images", ()),
     "points": ("mm_points", ()),
     "lanes": ("mm_lanes", ()),
+    "windows": ("mm_windowed", ()),
     "flow_loops": ("mm_flow", ("-ffp-contract=off",)),
 }
 

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FLOATS = 400, INTEGERS = 400, PORT = 600 };
+enum { FLOATS = 2000, INTEGERS = 2000 };
 
 /* One step with everything that it points at. */
 struct subject {
@@ -63,7 +63,8 @@ static void make_planes(struct subject *s)
 
 static void make_vector(struct subject *s)
 {
-    int64_t rows = between(1, 30), width = between(1, 12);
+    /* Windows need many columns, and pay where a window meets several weights of each row. */
+    int64_t wide = draw() % 2, rows = between(1, 30), width = wide ? between(60, 150) : between(1, 12);
     s->step.vector = (struct mm_vector_step){MM_STEP_VECTOR, somewhere(1, 0), somewhere(2, 0),
                                              somewhere(draw() % 2 ? 0 : -1, 0), matrix(s, rows, 0, width)};
     s->arena = rows, s->ports[0] = width, s->ports[1] = rows;
@@ -183,7 +184,11 @@ static int attempt(const struct subject *s, float *const *ports)
     int accepted = mm_program_open(&data, &program) == MM_OK;
     if (accepted) {
         mm_release(); /* so that the arena is allocated anew, to its size */
-        accepted = mm_program_run(program, ports, 1, (int)between(1, 2), NULL) == MM_OK;
+        struct mm_call *call = malloc(sizeof *call + 2 * sizeof *ports);
+        *call = (struct mm_call){program, 1, between(1, 2), NULL};
+        call->ports[0] = ports[0], call->ports[1] = ports[1];
+        accepted = mm_program_run(call) == MM_OK;
+        free(call);
         mm_program_close(program);
     }
     free(constants), free(indices);

@@ -55,7 +55,11 @@ class TilesPlan:
     def __init__(self, library: Library, tiles: Tiles, rows: Rows, values: torch.Tensor) -> None:
         groups = tiles.outputs * tiles.blocks * (tiles.right + tiles.left + 1)
         empty = torch.empty(groups + 1, dtype=torch.int32)
-        self._arrays = empty, torch.empty(values.numel(), dtype=torch.int32), torch.empty_like(values)
+        self._arrays = (
+            empty,
+            torch.empty(values.numel(), dtype=torch.int32),
+            torch.empty_like(values),
+        )
         starts, offsets, copied = self._arrays
         library.tiles.fill(
             tiles,

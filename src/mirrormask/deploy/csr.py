@@ -24,9 +24,13 @@ CSR_DTYPES = (torch.float32, torch.float64)
 _BUFFERS = ("row_starts", "columns", "values")
 
 
+# Bound once: small networks ask in every call.
+_is_compiling, _tracing_state = torch.compiler.is_compiling, torch._C._get_tracing_state
+
+
 def is_recording() -> bool:
     """Tell whether torch writes down what runs, for which the layers must be operators it knows."""
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return _is_compiling() or _tracing_state() is not None
 
 
 def csr_tensor(

@@ -45,6 +45,7 @@ _VARIED: dict[str, tuple[str, tuple[str, ...]]] = {
     "points": ("mm_points", ()),
     "lanes": ("mm_lanes", ()),
     "tiles": ("mm_tiles", ()),
+    "windows": ("mm_windowed", ()),
     "flow_loops": ("mm_flow", ("-ffp-contract=off",)),
 }
 

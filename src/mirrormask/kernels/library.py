@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from ctypes import byref, c_int32, c_int64, c_void_p
 from pathlib import Path
 
@@ -56,7 +57,9 @@ class Library:
         # Bound once: attribute look-ups would be a good part of a call of ten microseconds.
         self._linear = self._functions.mm_linear
         self._conv2d = self._functions.mm_conv2d
-        self._run_program = self._functions.mm_program_run
+        # Takes a packed ``mm_call`` and returns a code: some programs take a microsecond, and each
+        # argument of a foreign function is a good part of one.
+        self.run_program: Callable[[bytes], int] = self._functions.mm_program_run
 
     def rows(
         self,
@@ -225,30 +228,13 @@ class Library:
         assert handle.value is not None
         return handle.value
 
+    def program_bytes(self, handle: int) -> int:
+        """Return the bytes of what opening a program made of its weights."""
+        return int(self._functions.mm_program_bytes(handle))
+
     def close_program(self, handle: int) -> None:
         """Free what :meth:`open_program` made; its arrays are the caller's."""
         self._functions.mm_program_close(handle)
-
-    def run_program(
-        self,
-        handle: int,
-        ports: bytes,
-        parts: int,
-        threads: int,
-        *,
-        seconds: int | None = None,
-    ) -> None:
-        """Run so many parts of a batch; ``ports`` holds addresses of the inputs, then the outputs.
-
-        With ``seconds``, the address of a double for each step, the steps are timed.
-
-        Raises:
-            MemoryError: There is no scratch memory.
-            ArgumentError: A number is impossible.
-        """
-        code = self._run_program(handle, ports, parts, threads, seconds)
-        if code:
-            fail(code, "the program")
 
     def peak(self, variant: str, rounds: int) -> float:
         """Run multiply-adds in registers and return how many operations that were."""

@@ -161,8 +161,9 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         (POINTER(Rows), c_void_p, c_void_p, c_int64, c_void_p, c_int),
     ),
     "mm_program_open": (c_int, (POINTER(ProgramData), POINTER(c_void_p))),
+    "mm_program_bytes": (c_int64, (c_void_p,)),
     "mm_program_close": (None, (c_void_p,)),
-    "mm_program_run": (c_int, (c_void_p, c_void_p, c_int64, c_int, c_void_p)),
+    "mm_program_run": (c_int, (c_void_p,)),
     "mm_advance": (
         c_int64,
         (c_void_p, c_void_p, c_int64, c_int64, *[c_float] * 3, c_void_p, c_int, c_int),

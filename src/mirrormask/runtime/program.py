@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mirrormask.errors import ArgumentError, MissingExtraError
 from mirrormask.kernels import Library, ProgramData, kernel_status, kernels
+from mirrormask.kernels.failing import fail
 from mirrormask.runtime.description import Description, Floats
 
 
@@ -56,7 +57,9 @@ class Program:
             *addresses,
         )
         self._handle = library.open_program(data)
-        self._ports = struct.Struct(f"{len(ports)}P").pack
+        # A packed ``mm_call``: the program, parts, threads, where times go, and all ports.
+        self._call = struct.Struct(f"Pqq{1 + len(ports)}P").pack
+        self._start = library.run_program
         weakref.finalize(self, library.close_program, self._handle)
 
     def __reduce__(self) -> tuple[type[Program], tuple[Description]]:
@@ -65,8 +68,9 @@ class Program:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the weights and indices in memory."""
-        return sum(int(array.nbytes) for array in self._arrays)
+        """Bytes of the weights and indices in memory, with what the kernels made of them."""
+        given = sum(int(array.nbytes) for array in self._arrays)
+        return given + self._library.program_bytes(self._handle)
 
     def __call__(self, *inputs: npt.ArrayLike, threads: int = 1) -> Floats | tuple[Floats, ...]:
         """Run the network.
@@ -91,7 +95,7 @@ class Program:
             np.empty((parts * port.shape[0], *port.shape[1:]), dtype=np.float32)
             for port in self.outputs
         ]
-        self.run([array.ctypes.data for array in (*arrays, *made)], parts=parts, threads=threads)
+        self.run([array.ctypes.data for array in (*arrays, *made)], parts, threads)
         if parts * part != count:
             made = [
                 array[: count * port.shape[0] // part]
@@ -99,13 +103,15 @@ class Program:
             ]
         return made[0] if len(made) == 1 else tuple(made)
 
-    def run(self, addresses: Sequence[int], *, parts: int, threads: int) -> None:
+    def run(self, addresses: Sequence[int], parts: int, threads: int) -> None:
         """Run with the addresses of contiguous float32 inputs, then outputs, that are large enough.
 
         Raises:
             MemoryError: There is no scratch memory.
         """
-        self._library.run_program(self._handle, self._ports(*addresses), parts, threads)
+        code = self._start(self._call(self._handle, parts, threads, 0, *addresses))
+        if code:
+            fail(code, "the program")
 
     def profile(self, *inputs: npt.ArrayLike, repeats: int = 20) -> list[tuple[str, float]]:
         """Return each step's label and its median seconds for one part, on one thread."""
@@ -113,9 +119,11 @@ class Program:
         made = [np.empty(port.shape, dtype=np.float32) for port in self.outputs]
         labels = self.description.labels
         seconds = np.zeros((repeats, len(labels)), dtype=np.float64)
-        ports = self._ports(*[array.ctypes.data for array in (*arrays, *made)])
+        ports = [array.ctypes.data for array in (*arrays, *made)]
         for row in seconds:
-            self._library.run_program(self._handle, ports, 1, 1, seconds=row.ctypes.data)
+            code = self._start(self._call(self._handle, 1, 1, row.ctypes.data, *ports))
+            if code:
+                fail(code, "the program")
         return list(zip(labels, np.median(seconds, axis=0).tolist(), strict=True))
 
     def _checked(self, inputs: tuple[npt.ArrayLike, ...]) -> list[Floats]:

@@ -43,7 +43,9 @@ def ran(model, monkeypatch):
 def test_compile_chooses_the_program_and_says_so(net, programs_win):
     fast = mm.compile(net, torch.randn(4, 300))
     report = fast.speed_report
-    assert "as one program of 4 steps" in report.verdict and report.plan.part in (1, 4)
+    # One example alone needs no copy into a layout for several.
+    steps = {1: 3, 4: 4}[report.plan.part]
+    assert f"as one program of {steps} steps" in report.verdict
     again = mm.compile(
         net, torch.randn(4, 300), plan=type(report.plan).from_json(report.plan.to_json())
     )

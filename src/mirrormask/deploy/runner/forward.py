@@ -28,7 +28,8 @@ class ProgramForward:
         self._model, self.description, self._single = model, description, single
         self.program = Program(description)
         self._types = (torch.float32,) * len(description.inputs)
-        # For each shape of the first input that fits: how many parts, and forms of the outputs.
+        self._plain = single and len(description.inputs) == 1
+        # For each shape of the only input that fits: how many parts, and forms of the outputs.
         self._known: dict[torch.Size, Fit] = {}
 
     @property
@@ -48,32 +49,30 @@ class ProgramForward:
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """Compute the model."""
-        # Some networks take three microseconds: each line here is a part of what a call costs.
-        fit = None if keywords else self._fitting(inputs)
-        if fit is None:
+        if keywords or not may_run(self._model, inputs, self._types):
             return type(self._model).forward(self._model, *inputs, **keywords)
-        parts, forms = fit
-        threads = torch.get_num_threads()
-        if self._single and len(inputs) == 1:
-            x, out = inputs[0].contiguous(), torch.empty_like(forms[0])
-            self.program.run((x.data_ptr(), out.data_ptr()), parts=parts, threads=threads)
-            return out
+        # Some networks take one microsecond: each line here is a part of what a call costs.
+        if self._plain:
+            x = inputs[0]
+            fit = self._known.get(x.shape) or self._fit([x.shape])
+            if fit is not None:
+                x, out = x.contiguous(), torch.empty_like(fit[1][0])
+                addresses = x.data_ptr(), out.data_ptr()
+                self.program.run(addresses, fit[0], torch.get_num_threads())
+                return out
+        elif (fit := self._fit([value.shape for value in inputs])) is not None:
+            return self._run(inputs, *fit)
+        return type(self._model).forward(self._model, *inputs)
+
+    def _run(self, inputs: tuple[torch.Tensor, ...], parts: int, forms: list[torch.Tensor]) -> Any:
         tensors = [value.contiguous() for value in inputs]
         made = [torch.empty_like(form) for form in forms]
         addresses = [tensor.data_ptr() for tensor in (*tensors, *made)]
-        self.program.run(addresses, parts=parts, threads=threads)
+        self.program.run(addresses, parts, torch.get_num_threads())
         return made[0] if self._single else tuple(made)
 
-    def _fitting(self, inputs: tuple[Any, ...]) -> Fit | None:
-        """Return parts and forms of the outputs, or None if the program is not for such inputs."""
-        if not may_run(self._model, inputs, self._types):
-            return None
-        found = self._known.get(inputs[0].shape)
-        if found is None or len(inputs) > 1:
-            found = self._fit([value.shape for value in inputs])
-        return found
-
     def _fit(self, shapes: list[torch.Size]) -> Fit | None:
+        """Return parts and forms of the outputs, or None if the program is not for such shapes."""
         part, count = self.description.part, shapes[0][0] if shapes[0] else 0
         fits = count > 0 and count % part == 0
         for shape, port in zip(shapes, self.description.inputs, strict=True):
@@ -85,18 +84,24 @@ class ProgramForward:
             template((parts * port.shape[0], *port.shape[1:])) for port in self.description.outputs
         ]
         # Callers with ever new batch sizes must not fill the memory.
-        if len(self._known) < _MOST_KNOWN:
+        if self._plain and len(self._known) < _MOST_KNOWN:
             self._known[shapes[0]] = parts, forms
         return parts, forms
 
 
 def may_run(model: nn.Module, inputs: tuple[Any, ...], types: tuple[torch.dtype, ...]) -> bool:
     """Tell whether a model may run on such inputs as it was planned, but for their sizes."""
-    if model.training or len(inputs) != len(types):
+    if model.training or is_recording() or len(inputs) != len(types):
         return False
-    for value, kind in zip(inputs, types, strict=True):
-        if type(value) is not torch.Tensor or value.dtype is not kind:
-            return False
-        if not value.is_cpu or (value.requires_grad and torch.is_grad_enabled()):
-            return False
-    return not is_recording()
+    if len(types) == 1:  # Most have one, and a loop would cost as much as the checks.
+        return _is_plain(inputs[0], types[0])
+    return all(map(_is_plain, inputs, types))
+
+
+def _is_plain(value: Any, kind: torch.dtype) -> bool:
+    return (
+        type(value) is torch.Tensor
+        and value.dtype is kind
+        and value.is_cpu
+        and not (value.requires_grad and torch.is_grad_enabled())
+    )

@@ -179,12 +179,20 @@ struct mm_program;
 
 /* Check every step, and make a program that can be run; refuses whatever would leave its memory. */
 int mm_program_open(const struct mm_program_data *data, struct mm_program **program);
+/* Bytes of what opening made of the weights, besides the arrays that it was given. */
+int64_t mm_program_bytes(const struct mm_program *program);
 void mm_program_close(struct mm_program *program);
-/* Run `parts` parts of a batch, which follow each other in every input and output: ports holds the
- * addresses of the inputs, then of the outputs. May be called from several threads at once. With
- * `seconds`, an array of step_count, each step's time is added to it, on one thread. */
-int mm_program_run(const struct mm_program *program, float *const *ports, int64_t parts, int threads,
-                   double *seconds);
+/* All that a run is given, in one piece: other languages take their time over each argument. */
+struct mm_call {
+    const struct mm_program *program;
+    int64_t parts, threads;
+    double *seconds; /* or NULL */
+    float *ports[];  /* the addresses of the inputs, then of the outputs */
+};
+/* Run `parts` parts of a batch, which follow each other in every input and output. May be called from
+ * several threads at once. With `seconds`, an array of step_count, each step's time is added to it, on
+ * one thread. */
+int mm_program_run(const struct mm_call *call);
 
 /* One step of the mirror flow of scale a, in place of x, for gains u of the dual that are small: up to
  * their third power, x = (x + sqrt(x*x + a*a) sinh(2u) + x (cosh(2u) - 1)) * ratio. Blocks with a gain

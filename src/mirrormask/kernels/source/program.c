@@ -31,7 +31,7 @@ static int run_part(const struct mm_program *p, float *const *ports, int64_t par
     struct mm_turn t = {p, spaces, threads};
     for (int64_t i = 0; i < p->step_count; i++) {
         double begin = seconds ? now() : 0.0;
-        int code = mm_run_step(&t, p->steps + i, p->blocks[i]);
+        int code = mm_run_step(&t, p->steps + i, p->made + i);
         if (code != MM_OK)
             return code;
         if (seconds)
@@ -57,11 +57,15 @@ static void some_parts(void *context, int part, int parts)
     }
 }
 
-int mm_program_run(const struct mm_program *program, float *const *ports, int64_t parts, int threads,
-                   double *seconds)
+int mm_program_run(const struct mm_call *call)
 {
-    if (!program || !ports || parts < 0 || threads < 1)
+    if (!call || !call->program || call->parts < 0 || call->threads < 1)
         return MM_BAD_ARGUMENT;
+    const struct mm_program *program = call->program;
+    float *const *ports = call->ports;
+    int64_t parts = call->parts;
+    double *seconds = call->seconds;
+    int threads = call->threads < MM_MAX_THREADS ? (int)call->threads : MM_MAX_THREADS;
     for (int64_t i = 0; i < program->input_count + program->output_count; i++)
         if (!ports[i] && program->sizes[i + 1] > 0 && parts > 0)
             return MM_BAD_ARGUMENT;
@@ -74,12 +78,13 @@ int mm_program_run(const struct mm_program *program, float *const *ports, int64_
         return MM_OK;
     }
     struct batch b = {program, ports, parts, MM_OK};
-    mm_parallel(threads < MM_MAX_THREADS ? threads : MM_MAX_THREADS, some_parts, &b);
+    mm_parallel(threads, some_parts, &b);
     return b.code;
 }
 
 /* Blocks of a tile step, in one piece of memory; NULL if they do not pay or there is no memory. */
-static struct mm_blocks *blocks_of(const struct mm_program *p, const struct mm_tile_step *s)
+static struct mm_blocks *blocks_of(const struct mm_program *p, const struct mm_tile_step *s,
+                                   int64_t *bytes)
 {
     struct mm_rows w = mm_rows_of(p, &s->matrix);
     if (s->count < mm_least_for_blocks(&w, s->width))
@@ -89,8 +94,8 @@ static struct mm_blocks *blocks_of(const struct mm_program *p, const struct mm_t
     size_t nonzeros = (size_t)s->matrix.nonzeros, cells = across * down;
     size_t groups = cells * MM_BLOCK_COLUMNS * sizeof(struct mm_group);
     size_t values = nonzeros * sizeof(float), starts = (cells + 1) * sizeof(int32_t);
-    char *memory = malloc(sizeof(struct mm_blocks) + groups + values + starts + across * (size_t)w.rows +
-                          nonzeros);
+    size_t size = sizeof(struct mm_blocks) + groups + values + starts + across * (size_t)w.rows + nonzeros;
+    char *memory = malloc(size);
     if (!memory)
         return NULL;
     struct mm_blocks *b = (struct mm_blocks *)memory;
@@ -107,7 +112,21 @@ static struct mm_blocks *blocks_of(const struct mm_program *p, const struct mm_t
         free(memory);
         return NULL;
     }
+    *bytes = (int64_t)size;
     return b;
+}
+
+static struct mm_made made_of(const struct mm_program *p, const union mm_step *s)
+{
+    struct mm_made made = {NULL, NULL, 0};
+    if (s->fields[0] == MM_STEP_TILE)
+        made.blocks = blocks_of(p, &s->tile, &made.bytes);
+    if (s->fields[0] == MM_STEP_VECTOR) {
+        struct mm_rows w = mm_rows_of(p, &s->vector.matrix);
+        made.windows = mm_windows_of(&w);
+        made.bytes = made.windows ? mm_windows_bytes(made.windows) : 0;
+    }
+    return made;
 }
 
 int mm_program_open(const struct mm_program_data *data, struct mm_program **program)
@@ -125,12 +144,12 @@ int mm_program_open(const struct mm_program_data *data, struct mm_program **prog
                              .input_count = data->input_count,
                              .output_count = data->output_count,
                              .steps = malloc(steps * sizeof *p->steps + 1),
-                             .blocks = calloc(steps + 1, sizeof *p->blocks),
+                             .made = calloc(steps + 1, sizeof *p->made),
                              .sizes = malloc((ports + 1) * sizeof *p->sizes),
                              .constants = data->constants,
                              .indices = data->indices,
                              .variant = data->variant};
-    if (!p->steps || !p->blocks || !p->sizes) {
+    if (!p->steps || !p->made || !p->sizes) {
         mm_program_close(p);
         return MM_NO_MEMORY;
     }
@@ -138,20 +157,29 @@ int mm_program_open(const struct mm_program_data *data, struct mm_program **prog
     p->sizes[0] = data->arena;
     memcpy(p->sizes + 1, data->port_floats, ports * sizeof *p->sizes);
     for (size_t i = 0; i < steps; i++)
-        if (p->steps[i].fields[0] == MM_STEP_TILE)
-            p->blocks[i] = blocks_of(p, &p->steps[i].tile);
+        p->made[i] = made_of(p, p->steps + i);
     *program = p;
     return MM_OK;
+}
+
+int64_t mm_program_bytes(const struct mm_program *program)
+{
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < program->step_count; i++)
+        bytes += program->made[i].bytes;
+    return bytes;
 }
 
 void mm_program_close(struct mm_program *program)
 {
     if (!program)
         return;
-    for (int64_t i = 0; program->blocks && i < program->step_count; i++)
-        free(program->blocks[i]);
+    for (int64_t i = 0; program->made && i < program->step_count; i++) {
+        free(program->made[i].blocks);
+        mm_windows_free(program->made[i].windows);
+    }
     free(program->steps);
-    free(program->blocks);
+    free(program->made);
     free(program->sizes);
     free(program);
 }

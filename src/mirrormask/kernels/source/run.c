@@ -73,14 +73,30 @@ static void run_planes(const struct mm_turn *t, const struct mm_planes_step *s)
 
 struct vector_job {
     const struct mm_rows *w;
+    const struct mm_windows *windows; /* or NULL */
     const float *x, *add;
     float *y;
     int relu;
 };
 
+/* Groups are shared out by turns, as rows are by weights. */
+static int64_t first_group(const struct mm_windows *w, int part, int parts)
+{
+    int64_t group = part < parts ? 0 : w->groups, wanted = (int64_t)w->first[w->groups] * part / parts;
+    while (group < w->groups && w->first[group] < wanted)
+        group++;
+    return group;
+}
+
 static void vector_part(void *context, int part, int parts)
 {
     struct vector_job *j = context;
+    if (j->windows) {
+        const struct mm_windows *windows = j->windows;
+        mm_windows_for(j->w->variant)(windows, first_group(windows, part, parts),
+                                      first_group(windows, part + 1, parts), j->x, j->add, j->relu, j->y);
+        return;
+    }
     int64_t from = mm_first_row(j->w, part, parts), to = mm_first_row(j->w, part + 1, parts);
     mm_variant(j->w->variant)->vector(j->w, from, to, j->x, j->y);
     for (int64_t r = from; j->add && r < to; r++) {
@@ -89,10 +105,11 @@ static void vector_part(void *context, int part, int parts)
     }
 }
 
-static void run_vector(const struct mm_turn *t, const struct mm_vector_step *s)
+static void run_vector(const struct mm_turn *t, const struct mm_vector_step *s,
+                       const struct mm_windows *windows)
 {
     struct mm_rows w = mm_rows_of(t->p, &s->matrix);
-    struct vector_job j = {&w, at(t, s->in), at(t, s->add), at(t, s->out), w.relu};
+    struct vector_job j = {&w, windows, at(t, s->in), at(t, s->add), at(t, s->out), w.relu};
     w.relu = w.relu && !j.add;
     mm_parallel(mm_threads_for(t->threads, s->matrix.nonzeros), vector_part, &j);
 }
@@ -127,7 +144,7 @@ static int run_attention(const struct mm_turn *t, const struct mm_attention_step
     return MM_OK;
 }
 
-int mm_run_step(const struct mm_turn *t, const union mm_step *s, const struct mm_blocks *blocks)
+int mm_run_step(const struct mm_turn *t, const union mm_step *s, const struct mm_made *made)
 {
     const float *constants = t->p->constants;
     int variant = t->p->variant;
@@ -138,8 +155,8 @@ int mm_run_step(const struct mm_turn *t, const union mm_step *s, const struct mm
         images[variant]->copy(&s->copy, at(t, s->copy.in), at(t, s->copy.out));
         return MM_OK;
     case MM_STEP_PLANES: run_planes(t, &s->planes); return MM_OK;
-    case MM_STEP_VECTOR: run_vector(t, &s->vector); return MM_OK;
-    case MM_STEP_TILE: return run_tile(t, &s->tile, blocks);
+    case MM_STEP_VECTOR: run_vector(t, &s->vector, made->windows); return MM_OK;
+    case MM_STEP_TILE: return run_tile(t, &s->tile, made->blocks);
     case MM_STEP_POOL:
         images[variant]->pool(&s->pool, at(t, s->pool.in), at(t, s->pool.out));
         return MM_OK;

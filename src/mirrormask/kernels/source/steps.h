@@ -11,6 +11,7 @@
 #define MM_STEPS_H
 
 #include "mirrormask.h"
+#include "windows.h"
 
 /* MM_OVERREAD: floats behind an image that pooling may read, and throws away. */
 enum { MM_FIELDS = 40, MM_UNIT = 8, MM_DIMENSIONS = 5, MM_OVERREAD = 16 };
@@ -135,11 +136,18 @@ union mm_step {
     struct mm_gate_step gate;
 };
 
+/* What opening a program makes of a step's weights, for its kernel; NULL where nothing was made. */
+struct mm_made {
+    struct mm_blocks *blocks;   /* of tile steps */
+    struct mm_windows *windows; /* of vector steps */
+    int64_t bytes;              /* of either */
+};
+
 struct mm_program {
     int64_t step_count, input_count, output_count;
     union mm_step *steps;
-    struct mm_blocks **blocks; /* of tile steps; NULL where none were made */
-    int64_t *sizes;            /* floats of each space, per part of the batch */
+    struct mm_made *made; /* of each step */
+    int64_t *sizes;       /* floats of each space, per part of the batch */
     const float *constants;
     const int32_t *indices;
     int32_t variant;
@@ -154,7 +162,7 @@ struct mm_turn {
     float *const *spaces;
     int threads;
 };
-int mm_run_step(const struct mm_turn *t, const union mm_step *s, const struct mm_blocks *blocks);
+int mm_run_step(const struct mm_turn *t, const union mm_step *s, const struct mm_made *made);
 struct mm_rows mm_rows_of(const struct mm_program *p, const struct mm_matrix *m);
 
 /* Operands of planes.c, as addresses. */

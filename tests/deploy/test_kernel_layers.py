@@ -22,8 +22,8 @@ from mirrormask.deploy import (
     compile,
     made,
 )
-from mirrormask.deploy.doctor import diagnose, findings_table
 from mirrormask.deploy.conv_plans import PlanesPlan, TilesPlan
+from mirrormask.deploy.doctor import diagnose, findings_table
 from mirrormask.deploy.kernel_conv import ConvKernel
 from mirrormask.deploy.kernel_linear import LinearKernel
 from mirrormask.deploy.layouts import fuse_relus, link_layouts

@@ -31,9 +31,10 @@ class PlanesPlan:
 
     def __init__(self, library: Library, conv: Conv, rows: Rows, columns: torch.Tensor) -> None:
         if not library.plan(conv):
+            shape = [conv.images, conv.channels, conv.height, conv.width]
             raise ArgumentError(
-                f"images of shape {[conv.images, conv.channels, conv.height, conv.width]} do not fit the "
-                f"kernel {tuple(conv.kernel)}, or are too large for one call: give fewer or smaller images"
+                f"images of shape {shape} do not fit the kernel {tuple(conv.kernel)}, or are too "
+                "large for one call: give fewer or smaller images"
             )
         self._offsets = torch.empty_like(columns)
         library.offsets(conv, columns.data_ptr(), columns.numel(), self._offsets.data_ptr())
@@ -43,9 +44,11 @@ class PlanesPlan:
 
     @property
     def bytes(self) -> int:
+        """Those of the offsets."""
         return self._offsets.nbytes
 
     def run(self, x: int, y: int, *, threads: int) -> None:
+        """Convolve the images at ``x`` to ``y``."""
         self._run(self.conv, self._rows, x, y, threads=threads)
 
 
@@ -74,9 +77,11 @@ class TilesPlan:
 
     @property
     def bytes(self) -> int:
+        """Those of the weights as they were laid out."""
         return sum(array.nbytes for array in self._arrays)
 
     def run(self, x: int, y: int, *, threads: int) -> None:
+        """Convolve the images at ``x`` to ``y``."""
         self._run(self.tiles, self._rows, x, y, threads=threads)
 
 

@@ -17,7 +17,10 @@ class TileCalls:
         self._conv2d = functions.mm_tiles_conv2d
 
     def plan(self, tiles: Tiles) -> bool:
-        """Fill in a plan; False where the sizes cannot be. ``tiles.pays`` tells whether to use it."""
+        """Fill in a plan; False where the sizes cannot be.
+
+        ``tiles.pays`` tells whether to use it.
+        """
         return bool(self._functions.mm_tiles_plan(byref(tiles)) == 0)
 
     def fill(self, tiles: Tiles, rows: Rows, *, starts: int, offsets: int, values: int) -> None:

@@ -22,6 +22,15 @@ PROBLEMS = {
 }
 BEARING = ("default", "no bound", "gmp")
 FORMER = "pilot-factors"
+# A label; the tuned comparison; the one of defaults, and its problem.
+UNTUNED = (
+    ("1-D CNN, MNIST-1D", "recipe/mnist1d", "untuned/search", "mnist1d-cnn"),
+    ("MLP, Fashion-MNIST", "recipe/fashion-mlp", "untuned/search", "fashion-mlp"),
+    ("small CNN, Fashion-MNIST", "recipe/fashion-cnn", "untuned/search", "fashion-cnn"),
+    ("MLP, digits", "unseen/digits", "untuned/digits", "digits"),
+    ("ResNet-20, CIFAR-10", "unseen/resnet20", "untuned/resnet20", "resnet20"),
+)
+BUDGETS = (5, 8, 12, 20)  # epochs
 HEADINGS = ["", *map(percent, LEVELS)]
 RIVAL_NOTE = "best rival that is not PILoT"
 
@@ -52,13 +61,16 @@ def comparison() -> str:
 
 
 def finals(
-    name: str, figure: str = "accuracy", scale: float = 100
+    name: str, figure: str = "accuracy", scale: float = 100, *, problem: str | None = None
 ) -> dict[tuple[str, float], dict[int, float]]:
-    """Return a figure of the test data by seed, accuracy in %, for each method and sparsity."""
+    """Return a figure of the test data by seed, accuracy in %, for each method and sparsity.
+
+    A comparison of several problems needs the name of one.
+    """
     runs = json.loads((HERE / "compare" / name / "runs.json").read_text())["runs"]
     found: dict[tuple[str, float], dict[int, float]] = defaultdict(dict)
     for run in runs:
-        if run["phase"] == "final":
+        if run["phase"] == "final" and problem in (None, run["problem"]):
             found[run["method"], run["sparsity"]][run["seed"]] = scale * run[figure]
     return found
 
@@ -87,6 +99,32 @@ def behind(found: dict[tuple[str, float], dict[int, float]], *, digits: int) -> 
             cells.append(f"{mean(theirs.values()):.{digits}f}{apart}")
         rows.append([f"`{method}`", *cells])
     return table(["", *map(percent, levels)], rows)
+
+
+def untuned() -> str:
+    """Return the table of the recipe as it comes beside its tuned self, at 95 % zeros."""
+    rows = []
+    for label, tuned, name, problem in UNTUNED:
+        mine = finals(name, problem=problem)["pilot", 0.95]
+        theirs = finals(tuned)["pilot", 0.95]
+        seeds = sorted(mine.keys() & theirs.keys())
+        middle, half = interval([mine[seed] - theirs[seed] for seed in seeds])
+        means = [mean(found[seed] for seed in seeds) for found in (mine, theirs)]
+        rows.append([label, *(f"{value:.1f}" for value in means), f"{middle:+.1f} ± {half:.1f}"])
+    return table(["95 % zeros", "as it comes", "tuned", "difference"], rows)
+
+
+def rewinding() -> str:
+    """Return the accuracies of the recipe and of learning-rate rewinding as epochs grow."""
+    rows: list[list[str]] = [["`pilot`"], ["`lrr`"], ["difference"]]
+    for epochs in BUDGETS:
+        found = finals("budgets/rewinding", problem=f"fashion-cnn-{epochs}")
+        ours, theirs = found["pilot", 0.95], found["lrr", 0.95]
+        middle, half = interval([ours[seed] - theirs[seed] for seed in ours])
+        rows[0].append(f"{mean(ours.values()):.1f}")
+        rows[1].append(f"{mean(theirs.values()):.1f}")
+        rows[2].append(f"{middle:+.1f} ± {half:.1f}")
+    return table(["epochs", *map(str, BUDGETS)], rows)
 
 
 def interval(differences: list[float]) -> tuple[float, float]:
@@ -141,6 +179,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "unseen-digits": partial(unseen, "digits"),
     "unseen-text": partial(unseen, "text"),
     "unseen-text-bits": bits_per_character,
+    "unseen-resnet20": partial(unseen, "resnet20"),
+    "untuned": untuned,
+    "rewinding": rewinding,
     "parts-mnist1d": partial(parts, "mnist1d-cnn"),
     "parts-mlp": partial(parts, "fashion-mlp"),
     "robustness": robustness,

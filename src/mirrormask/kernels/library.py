@@ -18,7 +18,7 @@ from mirrormask.kernels.structures import (
     Rows,
 )
 
-_ABI = 6
+_ABI = 7
 
 
 class Library:
@@ -73,31 +73,29 @@ class Library:
         """Return from how many input rows on blocks make products faster; 2**63 - 1 is never."""
         return int(self._functions.mm_least_for_blocks(byref(rows), width))
 
-    def fill_blocks(
-        self,
-        matrix: Rows,
-        width: int,
-        *,
-        starts: int,
-        groups: int,
-        rows: int,
-        columns: int,
-        values: int,
-    ) -> tuple[int, int]:
-        """Cut a matrix into blocks, and return how many groups and rows there are.
-
-        The arrays at the addresses must be as large as ``mirrormask.h`` says.
+    def plan_blocks(self, matrix: Rows, width: int) -> tuple[Blocks, list[int]]:
+        """Return how a matrix would be cut into blocks, and the most bytes of each of its arrays.
 
         Raises:
             ArgumentError: A size is impossible.
         """
-        sizes = (c_int64 * 2)()
-        code = self._functions.mm_blocks_fill(
-            byref(matrix), width, starts, groups, rows, columns, values, byref(sizes)
-        )
+        blocks, sizes = Blocks(), (c_int64 * 5)()
+        code = self._functions.mm_blocks_plan(byref(matrix), width, byref(blocks), byref(sizes))
+        if code:
+            fail(code, "planning blocks")
+        return blocks, list(sizes)
+
+    def fill_blocks(self, matrix: Rows, blocks: Blocks) -> tuple[int, int]:
+        """Cut a matrix into planned blocks, and return the bytes of groups and rows there are.
+
+        Raises:
+            ArgumentError: A size is impossible.
+        """
+        used = (c_int64 * 2)()
+        code = self._functions.mm_blocks_fill(byref(matrix), byref(blocks), byref(used))
         if code:
             fail(code, "cutting into blocks")
-        return sizes[0], sizes[1]
+        return used[0], used[1]
 
     def linear(
         self,

@@ -126,8 +126,13 @@ def test_results_do_not_depend_on_threads_or_on_earlier_calls(linear):
 @needs_kernels
 @pytest.mark.parametrize(
     ("width", "rows", "zeros", "least"),
-    [(300, 300, 0.8, 17), (1100, 300, 0.95, 17), (1100, 300, 0.8, 3), (1100, 1300, 0.99, 33)]
-    + [(1100, 200, 0.8, 1000)],
+    [
+        (300, 300, 0.8, 17),
+        (1100, 300, 0.8, 3),
+        (1100, 300, 0.95, 17),
+        (1100, 1300, 0.99, 33),
+        (1100, 200, 0.8, 1000),
+    ],
 )
 def test_batches_meet_the_weights_in_blocks_where_that_pays(sparsify, width, rows, zeros, least):
     dense = sparsify(nn.Linear(width, rows), zeros)

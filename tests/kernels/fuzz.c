@@ -77,10 +77,14 @@ static int one_gradient(void)
             }
             wrong += differs(out[i], sum, size, 0);
         }
+    float *turned = numbers(width * n, 0);
+    code |= mm_transpose(x, width, n, turned, w.variant, (int)between(1, 3));
+    for (int64_t i = 0; i < width * n; i++)
+        wrong += turned[i % n * width + i / n] != x[i];
     if (code || wrong)
         printf("gradient: code %d, %ld wrong of %d, n %ld, variant %d\n", code, (long)wrong, count,
                (long)n, w.variant);
-    forget(&w), free(x), free(dy), free(out);
+    forget(&w), free(x), free(dy), free(out), free(turned);
     return code || wrong;
 }
 

@@ -132,6 +132,17 @@ class Library:
         if code:
             fail(code, "the gradient of sparse values")
 
+    def transpose(self, x: int, rows: int, columns: int, out: int, *, threads: int) -> None:
+        """Write the transposed of ``[rows, columns]`` floats at ``x`` to ``out``.
+
+        Raises:
+            ArgumentError: A size is impossible.
+        """
+        variant = VARIANTS.index(self.variant)
+        code = self._functions.mm_transpose(x, rows, columns, out, variant, threads)
+        if code:
+            fail(code, "the transposition")
+
     @property
     def lanes(self) -> int:
         """How many images a convolution may lay side by side, which the plan may refuse."""

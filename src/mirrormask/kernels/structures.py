@@ -112,6 +112,7 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         c_int,
         (POINTER(Rows), c_int64, c_void_p, c_int64, c_void_p, POINTER(c_int32 * 2), c_int),
     ),
+    "mm_transpose": (c_int, (c_void_p, c_int64, c_int64, c_void_p, c_int, c_int)),
     "mm_conv_lanes": (c_int, (c_int,)),
     "mm_conv_plan": (c_int, (POINTER(Conv),)),
     "mm_conv_offsets": (c_int, (POINTER(Conv), c_void_p, c_int64, c_void_p)),

@@ -75,7 +75,7 @@ struct ends {
         values += count;                                                                           \
     }
 
-/* The rows of a group, whose weights are whole eights and `rest`, known where this is compiled.
+/* The rows of a group, whose weights are whole eights and `rest`; each has a loop of its own.
  * VECTORS of N lanes are the part of a tile's WIDTH that x and out point to. */
 #define DEFINE_GROUP(NAME, INDEX, WIDTH, N, VECTORS, SETS)                                         \
     INLINE void NAME##_with(struct mm_group group, const INDEX *columns, const float *values,      \
@@ -115,6 +115,10 @@ struct ends {
     static void NAME(struct mm_group group, const INDEX *columns, const float *values,             \
                      const uint16_t *rows, const float *x, struct ends ends, float *out)        \
     {                                                                                              \
+        if (LANES < 8) { /* additions are what so short vectors wait for: one loop will do */      \
+            NAME##_with(group, columns, values, rows, x, ends, out, group.weights % 8);            \
+            return;                                                                                \
+        }                                                                                          \
         switch (group.weights % 8) {                                                               \
         case 0: NAME##_with(group, columns, values, rows, x, ends, out, 0); break;                 \
         case 1: NAME##_with(group, columns, values, rows, x, ends, out, 1); break;                 \

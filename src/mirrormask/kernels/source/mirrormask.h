@@ -97,6 +97,9 @@ int mm_linear(const struct mm_rows *w, int64_t width, const float *x, int64_t n,
 int mm_value_gradient(const struct mm_rows *w, const float *dy, const float *x, int64_t n, float *out,
                       int threads);
 
+/* to [columns, rows] = the transposed of from [rows, columns]. */
+int mm_transpose(const float *from, int64_t rows, int64_t columns, float *to, int variant, int threads);
+
 /* How many images side by side fill this variant's registers. */
 int mm_conv_lanes(int variant);
 /* Fill in the second part; refuses sizes that cannot be. */

@@ -148,9 +148,10 @@ def _by_columns(rows: Tensor) -> Tensor:
     """Return the contiguous transposed of ``[n, in]``; torch takes four times as long."""
     if not rows.is_contiguous() or rows.dtype != torch.float32:
         return rows.t().contiguous()
-    library = library_or_reason()
-    out = torch.empty(rows.shape[::-1], dtype=torch.float32, device="cpu")
-    library.transpose(rows.data_ptr(), *rows.shape, out.data_ptr(), threads=torch.get_num_threads())
+    n, width = rows.shape
+    out = torch.empty(width, n, dtype=torch.float32, device="cpu")
+    threads = torch.get_num_threads()
+    library_or_reason().transpose(rows.data_ptr(), n, width, out.data_ptr(), threads=threads)
     return out
 
 

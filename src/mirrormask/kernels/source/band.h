@@ -79,7 +79,7 @@ struct ends {
  * VECTORS of N lanes are the part of a tile's WIDTH that x and out point to. */
 #define DEFINE_GROUP(NAME, INDEX, WIDTH, N, VECTORS, SETS)                                         \
     INLINE void NAME##_with(struct mm_group group, const INDEX *columns, const float *values,      \
-                            const uint16_t *rows, const float *x, struct ends ends, float *out, \
+                            const uint16_t *rows, const float *x, struct ends ends, float *out,    \
                             int rest)                                                              \
     {                                                                                              \
         typedef float loose __attribute__((vector_size(N * 4), aligned(4)));                       \
@@ -95,7 +95,7 @@ struct ends {
             _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++)                              \
             {                                                                                      \
                 sums[0][v] = ends.bias ? (floats##N){0} + bias : *(const loose *)(to + v * N);     \
-                _Pragma("GCC unroll 4") for (int u = 1; u < SETS; u++) sums[u][v] = (floats##N){0}; \
+                _Pragma("GCC unroll 4") for (int u = 1; u < SETS; u++) sums[u][v] = (floats##N){0};\
             }                                                                                      \
             for (int32_t k = group.weights / 8; k > 0; k--)                                        \
                 ADD_EIGHT(INDEX, WIDTH, N, VECTORS, SETS, 8)                                       \
@@ -113,7 +113,7 @@ struct ends {
         }                                                                                          \
     }                                                                                              \
     static void NAME(struct mm_group group, const INDEX *columns, const float *values,             \
-                     const uint16_t *rows, const float *x, struct ends ends, float *out)        \
+                     const uint16_t *rows, const float *x, struct ends ends, float *out)           \
     {                                                                                              \
         if (LANES < 8) { /* additions are what so short vectors wait for: one loop will do */      \
             NAME##_with(group, columns, values, rows, x, ends, out, group.weights % 8);            \

@@ -151,19 +151,25 @@ def test_results_do_not_depend_on_threads_or_on_earlier_calls(linear):
 
 
 @needs_kernels
-@pytest.mark.parametrize(("width", "least"), [(300, 1000), (700, 33), (1100, 3)])
-def test_batches_that_would_miss_the_cache_meet_the_weights_in_blocks(sparsify, width, least):
-    dense = sparsify(nn.Linear(width, 300), 0.8)
+@pytest.mark.parametrize(
+    ("width", "rows", "zeros", "least"),
+    [
+        (300, 300, 0.8, 17),
+        (1100, 300, 0.8, 3),
+        (1100, 300, 0.95, 17),
+        (1100, 1300, 0.99, 33),
+        (1100, 200, 0.8, 1000),
+    ],
+)
+def test_batches_meet_the_weights_in_blocks_where_that_pays(sparsify, width, rows, zeros, least):
+    dense = sparsify(nn.Linear(width, rows), zeros)
     layer = SparseLinear.from_linear(dense)
-    for batch in (1, 2, 3, 8, 16, 32, 33, 64, 100, 200):
+    for batch in (1, 2, 3, 8, 16, 17, 32, 33, 64, 100, 200):
         x = torch.randn(batch, width)
         assert torch.allclose(layer(x), dense(x), atol=1e-4)
         assert (layer.made().blocks is not None) == (batch >= least)
     twin = copy.deepcopy(layer)
     assert torch.equal(twin(x), layer(x))
-    thin = SparseLinear.from_linear(sparsify(nn.Linear(width, 300), 0.99))
-    thin(x)
-    assert thin.made().blocks is None
 
 
 @needs_kernels

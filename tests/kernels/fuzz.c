@@ -13,31 +13,32 @@
 /* The same matrix in blocks, its arrays cut down to what is used. */
 static struct mm_blocks blocks_of(const struct mm_rows *w, int64_t width)
 {
-    int64_t across = (width + MM_BLOCK_COLUMNS - 1) / MM_BLOCK_COLUMNS, sizes[2];
-    int64_t down = (w->rows + MM_BLOCK_ROWS - 1) / MM_BLOCK_ROWS;
-    size_t count = (size_t)w->starts[w->rows], most = (size_t)(across * down * MM_BLOCK_COLUMNS);
-    int32_t *starts = malloc((size_t)(across * down + 1) * sizeof *starts);
-    struct mm_group *groups = malloc(most * sizeof *groups + 1);
-    uint8_t *rows = malloc((size_t)(across * w->rows) + 1), *columns = malloc(count + (count == 0));
-    float *values = malloc(count * sizeof *values + (count == 0));
-    mm_blocks_fill(w, width, starts, groups, rows, columns, values, sizes);
-    groups = realloc(groups, (size_t)sizes[0] * sizeof *groups + (sizes[0] == 0));
-    rows = realloc(rows, (size_t)sizes[1] + (sizes[1] == 0));
-    return (struct mm_blocks){across, down, starts, groups, rows, columns, values};
+    struct mm_blocks b = {0};
+    int64_t bytes[5], used[2];
+    if (mm_blocks_plan(w, width, &b, bytes) != MM_OK)
+        return b;
+    b.starts = malloc((size_t)bytes[0]), b.groups = malloc((size_t)bytes[1] + 1);
+    b.rows = malloc((size_t)bytes[2]), b.columns = malloc((size_t)bytes[3]);
+    b.values = malloc((size_t)bytes[4]);
+    mm_blocks_fill(w, &b, used);
+    b.groups = realloc(b.groups, (size_t)used[0] + (used[0] == 0));
+    b.rows = realloc(b.rows, (size_t)used[1]);
+    return b;
 }
 
 static void forget_blocks(struct mm_blocks *b)
 {
-    free((void *)b->starts), free((void *)b->groups), free((void *)b->rows);
-    free((void *)b->columns), free((void *)b->values);
+    free(b->starts), free(b->groups), free(b->rows), free(b->columns), free(b->values);
 }
 
 static int one_linear(void)
 {
     static const int64_t batches[] = {0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129};
-    int large = draw() % 64 == 0; /* large ones reach the blocks */
-    int64_t width = large ? between(500, 1200) : between(0, 40), n = batches[draw() % 17], wrong = 0;
-    struct mm_rows w = matrix(between(0, large ? 300 : 70), width);
+    int large = draw() % 64 == 0, tall = draw() % 2; /* large ones have several blocks */
+    int64_t width = large ? tall ? between(1, 300) : between(500, 1200) : between(0, 40);
+    int64_t rows = large ? tall ? between(900, 1100) : between(0, 300) : between(0, 70);
+    int64_t n = batches[draw() % 17], wrong = 0;
+    struct mm_rows w = matrix(rows, width);
     struct mm_blocks blocks = blocks_of(&w, width);
     w.blocks = draw() % 2 ? &blocks : NULL;
     int32_t by[2] = {(int32_t)(draw() % 2), (int32_t)(draw() % 2)};
@@ -76,10 +77,14 @@ static int one_gradient(void)
             }
             wrong += differs(out[i], sum, size, 0);
         }
+    float *turned = numbers(width * n, 0);
+    code |= mm_transpose(x, width, n, turned, w.variant, (int)between(1, 3));
+    for (int64_t i = 0; i < width * n; i++)
+        wrong += turned[i % n * width + i / n] != x[i];
     if (code || wrong)
         printf("gradient: code %d, %ld wrong of %d, n %ld, variant %d\n", code, (long)wrong, count,
                (long)n, w.variant);
-    forget(&w), free(x), free(dy), free(out);
+    forget(&w), free(x), free(dy), free(out), free(turned);
     return code || wrong;
 }
 

@@ -11,7 +11,7 @@ import torch
 
 from mirrormask.deploy.csr import dense_to_csr
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels import Conv, Live, Rows, kernels, library
+from mirrormask.kernels import Blocks, Conv, Live, Rows, kernels, library
 
 LAYOUT = (ctypes.c_int32 * 2)(0, 0)
 
@@ -92,6 +92,12 @@ def test_impossible_sizes_and_plans_are_refused_before_anything_is_read(compiled
             compiled.linear(matrix, width, 8, n, 8, by_columns=LAYOUT, threads=threads)
     with pytest.raises(ArgumentError, match="do not fit"):
         compiled.linear(Rows(1, 8, 8, 8, 8, 0, 99, None), 1, 8, 1, 8, by_columns=LAYOUT, threads=1)
+    with pytest.raises(ArgumentError, match="do not fit"):
+        compiled.transpose(8, -1, 1, 8, threads=1)
+    with pytest.raises(ArgumentError, match="do not fit"):
+        compiled.plan_blocks(compiled.rows(**good), 0)
+    with pytest.raises(ArgumentError, match="do not fit"):
+        compiled.fill_blocks(compiled.rows(**good), Blocks())
     sizes = {"channels": 1, "height": 5, "width": 5, "images": 1}
     shape = {"kernel": (3, 3), "stride": (1, 1), "dilation": (1, 1), "pad": (0, 0, 0, 0)}
     assert compiled.plan(Conv(**sizes, **shape))
@@ -171,7 +177,7 @@ def test_a_library_that_is_missing_damaged_or_foreign_is_explained(
     damaged.write_text("no library")
     assert "cannot be loaded" in fresh_status(damaged).reason
     monkeypatch.setattr(library, "_ABI", 99)
-    assert "version 7, not 99" in fresh_status(compiled.path).reason
+    assert "version 8, not 99" in fresh_status(compiled.path).reason
     monkeypatch.undo()
     monkeypatch.setattr(library, "Conv", Rows)
     assert "laid out in another way" in fresh_status(compiled.path).reason

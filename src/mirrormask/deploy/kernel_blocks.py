@@ -6,42 +6,30 @@ import ctypes
 
 import torch
 
-from mirrormask.kernels import Blocks, Library, Rows
-from mirrormask.kernels.structures import BLOCK_COLUMNS, BLOCK_ROWS
+from mirrormask.kernels import Library, Rows
 
 
 class BlockedWeights:
-    """The blocks of a matrix with the arrays that they point to, 5 bytes a weight and some."""
+    """The blocks of a matrix with the arrays that they point to, 5 or 6 bytes a weight and some."""
 
-    def __init__(self, library: Library, matrix: Rows, width: int, nonzeros: int) -> None:
-        across, down = -(-width // BLOCK_COLUMNS), -(-matrix.rows // BLOCK_ROWS)
-        starts = torch.empty(across * down + 1, dtype=torch.int32, device="cpu")
-        groups = torch.empty((across * down * BLOCK_COLUMNS, 4), dtype=torch.int32, device="cpu")
-        rows = torch.empty(across * matrix.rows, dtype=torch.uint8, device="cpu")
-        columns = torch.empty(nonzeros, dtype=torch.uint8, device="cpu")
-        values = torch.empty(nonzeros, dtype=torch.float32, device="cpu")
-        used_groups, used_rows = library.fill_blocks(
-            matrix,
-            width,
-            starts=starts.data_ptr(),
-            groups=groups.data_ptr(),
-            rows=rows.data_ptr(),
-            columns=columns.data_ptr(),
-            values=values.data_ptr(),
+    def __init__(self, library: Library, matrix: Rows, width: int) -> None:
+        self.structure, sizes = library.plan_blocks(matrix, width)
+        arrays = [torch.empty(size, dtype=torch.uint8, device="cpu") for size in sizes]
+        self._point_to(arrays)
+        groups, rows = library.fill_blocks(matrix, self.structure)
+        self.arrays = [arrays[0], arrays[1][:groups].clone(), arrays[2][:rows].clone(), *arrays[3:]]
+        self._point_to(self.arrays)
+
+    def _point_to(self, arrays: list[torch.Tensor]) -> None:
+        blocks = self.structure
+        blocks.starts, blocks.groups, blocks.rows, blocks.columns, blocks.values = (
+            array.data_ptr() for array in arrays
         )
-        self.arrays = (
-            starts,
-            groups[:used_groups].clone(),
-            rows[:used_rows].clone(),
-            columns,
-            values,
-        )
-        self.structure = Blocks(across, down, *(array.data_ptr() for array in self.arrays))
 
     @property
     def bytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(array.numel() * array.itemsize for array in self.arrays)
+        return sum(array.numel() for array in self.arrays)
 
     def attached_to(self, matrix: Rows) -> Rows:
         """Return the matrix with these blocks, which the caller keeps alive."""

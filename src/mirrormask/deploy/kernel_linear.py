@@ -89,9 +89,7 @@ class LinearKernel:
         with self._cutting:
             if self.blocks is not None:
                 return
-            blocks = BlockedWeights(
-                self._library, self._matrix, self.width, self._arrays[2].numel()
-            )
+            blocks = BlockedWeights(self._library, self._matrix, self.width)
             # A new description: another thread may be in the middle of a product with the old one.
             self._matrix = blocks.attached_to(self._matrix)
             self.blocks = blocks

@@ -50,13 +50,15 @@ _VARIED: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-# For tests and fuzzing: stop at the first wrong access, and share even the smallest work out.
+# For tests and fuzzing: stop at the first wrong access, share even the smallest work out, and cut
+# even the smallest matrix into blocks.
 SANITIZERS = (
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",
-    "-g",
+    "-g1",
     "-O1",
     "-DMM_LEAST_WORK=1",
+    "-DMM_LEAST_BLOCK=1",
 )
 
 

@@ -21,7 +21,7 @@ from mirrormask.kernels.structures import (
 )
 from mirrormask.kernels.tile_calls import TileCalls
 
-_ABI = 7
+_ABI = 8
 
 
 class Library:
@@ -79,31 +79,29 @@ class Library:
         """Return from how many input rows on blocks make products faster; 2**63 - 1 is never."""
         return int(self._functions.mm_least_for_blocks(byref(rows), width))
 
-    def fill_blocks(
-        self,
-        matrix: Rows,
-        width: int,
-        *,
-        starts: int,
-        groups: int,
-        rows: int,
-        columns: int,
-        values: int,
-    ) -> tuple[int, int]:
-        """Cut a matrix into blocks, and return how many groups and rows there are.
-
-        The arrays at the addresses must be as large as ``mirrormask.h`` says.
+    def plan_blocks(self, matrix: Rows, width: int) -> tuple[Blocks, list[int]]:
+        """Return how a matrix would be cut into blocks, and the most bytes of each of its arrays.
 
         Raises:
             ArgumentError: A size is impossible.
         """
-        sizes = (c_int64 * 2)()
-        code = self._functions.mm_blocks_fill(
-            byref(matrix), width, starts, groups, rows, columns, values, byref(sizes)
-        )
+        blocks, sizes = Blocks(), (c_int64 * 5)()
+        code = self._functions.mm_blocks_plan(byref(matrix), width, byref(blocks), byref(sizes))
+        if code:
+            fail(code, "planning blocks")
+        return blocks, list(sizes)
+
+    def fill_blocks(self, matrix: Rows, blocks: Blocks) -> tuple[int, int]:
+        """Cut a matrix into planned blocks, and return the bytes of groups and rows there are.
+
+        Raises:
+            ArgumentError: A size is impossible.
+        """
+        used = (c_int64 * 2)()
+        code = self._functions.mm_blocks_fill(byref(matrix), byref(blocks), byref(used))
         if code:
             fail(code, "cutting into blocks")
-        return sizes[0], sizes[1]
+        return used[0], used[1]
 
     def linear(
         self,
@@ -139,6 +137,17 @@ class Library:
         code = self._functions.mm_value_gradient(byref(rows), dy, x, n, out, threads)
         if code:
             fail(code, "the gradient of sparse values")
+
+    def transpose(self, x: int, rows: int, columns: int, out: int, *, threads: int) -> None:
+        """Write the transposed of ``[rows, columns]`` floats at ``x`` to ``out``.
+
+        Raises:
+            ArgumentError: A size is impossible.
+        """
+        variant = VARIANTS.index(self.variant)
+        code = self._functions.mm_transpose(x, rows, columns, out, variant, threads)
+        if code:
+            fail(code, "the transposition")
 
     def plan(self, conv: Conv) -> bool:
         """Fill in a convolution's plan; False where its sizes cannot be."""

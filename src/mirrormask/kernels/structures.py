@@ -8,15 +8,13 @@ from ctypes import POINTER, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 VARIANTS = ("portable", "avx2", "avx512")
 
 
-BLOCK_COLUMNS, BLOCK_ROWS = 128, 256
-
-
 class Blocks(ctypes.Structure):
     """The weights of a matrix once more, cut into blocks for wide batches."""
 
     _fields_ = (
         ("across", ctypes.c_int64),
         ("down", ctypes.c_int64),
+        ("width", ctypes.c_int64),
         ("starts", ctypes.c_void_p),
         ("groups", ctypes.c_void_p),
         ("rows", ctypes.c_void_p),
@@ -134,14 +132,13 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "mm_check_rows": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64)),
     "mm_sizes": (None, (POINTER(c_int64 * 6),)),
     "mm_least_for_blocks": (c_int64, (POINTER(Rows), c_int64)),
-    "mm_blocks_fill": (
-        c_int,
-        (POINTER(Rows), c_int64, *[c_void_p] * 5, POINTER(c_int64 * 2)),
-    ),
+    "mm_blocks_plan": (c_int, (POINTER(Rows), c_int64, POINTER(Blocks), POINTER(c_int64 * 5))),
+    "mm_blocks_fill": (c_int, (POINTER(Rows), POINTER(Blocks), POINTER(c_int64 * 2))),
     "mm_linear": (
         c_int,
         (POINTER(Rows), c_int64, c_void_p, c_int64, c_void_p, POINTER(c_int32 * 2), c_int),
     ),
+    "mm_transpose": (c_int, (c_void_p, c_int64, c_int64, c_void_p, c_int, c_int)),
     "mm_conv_plan": (c_int, (POINTER(Conv),)),
     "mm_conv_offsets": (c_int, (POINTER(Conv), c_void_p, c_int64, c_void_p)),
     "mm_conv2d": (c_int, (POINTER(Conv), POINTER(Rows), c_void_p, c_void_p, c_int)),

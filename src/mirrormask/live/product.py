@@ -116,7 +116,7 @@ class _LiveLinear(torch.autograd.Function):
     ) -> Tensor:
         check_type(x)
         rows = x.reshape(-1, pattern.shape[1])
-        turned = rows.t().contiguous()
+        turned = _by_columns(rows)
         ctx.save_for_backward(turned, values)
         ctx.pattern, ctx.shape, ctx.by_columns = pattern, x.shape, not rows.is_contiguous()
         arrays = pattern.starts, pattern.columns, values
@@ -132,7 +132,7 @@ class _LiveLinear(torch.autograd.Function):
         pattern: Pattern = ctx.pattern
         rows = grad.reshape(-1, pattern.shape[0])
         to_x = to_values = to_bias = None
-        columns = rows.t().contiguous()
+        columns = _by_columns(rows)
         if ctx.needs_input_grad[0]:
             turned_values = values.index_select(0, pattern.turn)
             arrays = pattern.turned_starts, pattern.turned_columns, turned_values
@@ -142,6 +142,17 @@ class _LiveLinear(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             to_bias = rows.sum(0)
         return to_x, to_values, to_bias, None, None
+
+
+def _by_columns(rows: Tensor) -> Tensor:
+    """Return the contiguous transposed of ``[n, in]``; torch takes four times as long."""
+    if not rows.is_contiguous() or rows.dtype != torch.float32:
+        return rows.t().contiguous()
+    n, width = rows.shape
+    out = torch.empty(width, n, dtype=torch.float32, device="cpu")
+    threads = torch.get_num_threads()
+    library_or_reason().transpose(rows.data_ptr(), n, width, out.data_ptr(), threads=threads)
+    return out
 
 
 def _product(x: Tensor, arrays: Arrays, bias: Tensor | None, *, by_columns: bool) -> Tensor:

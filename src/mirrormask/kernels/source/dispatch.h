@@ -13,6 +13,9 @@ int mm_threads_for(int threads, int64_t work);
 int mm_bad_rows(const struct mm_rows *w);
 /* Rows are shared out by weights: part p gets rows from first(p) up to first(p + 1). */
 int64_t mm_first_row(const struct mm_rows *w, int part, int parts);
+/* Whether blocks are faster for tiles so wide. They save cache misses and loads, but hold the weights a
+ * second time; the narrower a tile, the less it misses. */
+int mm_blocks_pay(const struct mm_rows *w, int64_t width, int64_t wide);
 /* Index of the panel width to use where `left` floats are left. */
 int mm_width_for(int64_t left);
 /* Whether the kernel meets a phase of the stride along one axis. */

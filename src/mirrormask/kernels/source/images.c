@@ -2,6 +2,7 @@
 #include "steps.h"
 
 #include "vectors.h"
+#include "turn.h"
 
 #define RESTRICT __restrict__
 
@@ -20,34 +21,18 @@ static void row(const float *RESTRICT in, int64_t from, float *RESTRICT out, int
             out[i * to] = in[i * from];
 }
 
-enum { SQUARE = 16 };
-
-/* Both inner dimensions at once where one side's neighbours are the other side's far ones: in squares,
- * so that a line of the cache is used up before it is lost. */
-static void turned(const int64_t *sizes, const int64_t *from, const int64_t *to,
-                   const float *RESTRICT in, float *RESTRICT out)
-{
-    for (int64_t i = 0; i < sizes[0]; i += SQUARE)
-        for (int64_t j = 0; j < sizes[1]; j += SQUARE) {
-            int64_t i_end = i + SQUARE < sizes[0] ? i + SQUARE : sizes[0];
-            int64_t j_end = j + SQUARE < sizes[1] ? j + SQUARE : sizes[1];
-            for (int64_t a = i; a < i_end; a++)
-                for (int64_t b = j; b < j_end; b++)
-                    out[a * to[0] + b * to[1]] = in[a * from[0] + b * from[1]];
-        }
-}
-
 static void copy(const struct mm_copy_step *s, const float *in, float *out)
 {
     const int64_t *n = s->sizes, *from = s->from, *to = s->to;
-    int square = n[3] > 1 && from[3] == 1 && to[4] == 1 && from[4] != 1;
+    /* Both inner dimensions at once where one side's neighbours are the other side's far ones. */
+    int turned = n[3] > 1 && from[3] == 1 && to[4] == 1 && from[4] != 1;
     for (int64_t a = 0; a < n[0]; a++)
         for (int64_t b = 0; b < n[1]; b++)
             for (int64_t c = 0; c < n[2]; c++) {
                 const float *source = in + a * from[0] + b * from[1] + c * from[2];
                 float *target = out + a * to[0] + b * to[1] + c * to[2];
-                if (square) {
-                    turned(n + 3, from + 3, to + 3, source, target);
+                if (turned) {
+                    turn(source, n[4], n[3], from[4], target, to[3]);
                     continue;
                 }
                 for (int64_t d = 0; d < n[3]; d++)

@@ -11,7 +11,9 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { WIDEST = 64, ALONE = 2 }; /* up to ALONE rows run as vectors */
+/* Up to ALONE rows run as vectors. Results are turned TURNED rows at a time: long enough for the far
+ * lines of y, which compete for the same places of the cache, and short enough for it to hold them. */
+enum { WIDEST = 64, ALONE = 2, TURNED = 128 };
 
 struct linear_job {
     const struct mm_rows *w;
@@ -34,22 +36,13 @@ static int tile_width(int64_t n, int64_t at)
     return index;
 }
 
-/* Whether blocks pay for a tile. Each block reads and writes the sums of its rows once more; without
- * blocks, the tile must be small enough for the first-level cache. Both were measured. */
-static int worth(const struct mm_rows *w, int64_t width, int64_t wide)
-{
-    int64_t inputs = wide == WIDEST ? 512 : 1024, weights = wide == WIDEST && width >= 1024 ? 4 : 8;
-    return width >= inputs &&
-           w->starts[w->rows] * (int64_t)MM_BLOCK_COLUMNS >= weights * w->rows * width;
-}
-
 int64_t mm_least_for_blocks(const struct mm_rows *w, int64_t width)
 {
     if (mm_bad_rows(w) || width <= 0)
         return INT64_MAX;
     int64_t least = ALONE + 1;
     for (int i = 0; i < MM_WIDTHS && mm_widths[i] <= WIDEST; i++) {
-        if (worth(w, width, mm_widths[i]))
+        if (mm_blocks_pay(w, width, mm_widths[i]))
             return least;
         least = mm_widths[i] + 1;
     }
@@ -82,15 +75,17 @@ static void lay_out(const struct linear_job *j, int64_t at, const float *panel, 
 {
     int64_t wide = mm_widths[tile_width(j->n, at)], rows = j->w->rows;
     int64_t used = j->n - at < wide ? j->n - at : wide;
-    if (!j->y_by_columns) {
-        j->variant->turn(panel, to - from, used, wide, j->y + at * rows + from, rows);
+    for (int64_t r = from; !j->y_by_columns && r < to; r += TURNED)
+        j->variant->turn(panel + (r - from) * wide, to - r < TURNED ? to - r : TURNED, used, wide,
+                         j->y + at * rows + r, rows);
+    if (!j->y_by_columns)
         return;
-    }
     for (int64_t i = from; i < to; i++)
         memcpy(j->y + i * j->n + at, panel + (i - from) * wide, (size_t)used * sizeof(float));
 }
 
-static void multiply(struct linear_job *j, int64_t at, const float *tile, int64_t from, int64_t to)
+static void multiply_rows(struct linear_job *j, int64_t at, const float *tile, int64_t from,
+                          int64_t to)
 {
     int index = tile_width(j->n, at);
     int64_t wide = mm_widths[index];
@@ -98,45 +93,48 @@ static void multiply(struct linear_job *j, int64_t at, const float *tile, int64_
         j->variant->panels[index](j->w, from, to, tile, wide, j->y + from * wide, wide);
         return;
     }
-    float *panel = mm_scratch(MM_SCRATCH_PANEL, MM_PANEL_ROWS * WIDEST);
+    float *panel = mm_scratch(MM_SCRATCH_PANEL, TURNED * WIDEST);
     if (!panel) {
         j->failed = 1;
         return;
     }
-    for (int64_t r = from; r < to; r += MM_PANEL_ROWS) {
-        int64_t end = r + MM_PANEL_ROWS < to ? r + MM_PANEL_ROWS : to;
+    for (int64_t r = from; r < to; r += TURNED) {
+        int64_t end = r + TURNED < to ? r + TURNED : to;
         j->variant->panels[index](j->w, r, end, tile, wide, panel, wide);
         lay_out(j, at, panel, r, end);
     }
 }
 
-/* Rows of blocks [from, to). */
+/* The same by blocks. */
 static void multiply_blocks(struct linear_job *j, int64_t at, const float *tile, int64_t from,
                             int64_t to)
 {
     int index = tile_width(j->n, at);
     int64_t wide = mm_widths[index];
-    float *panel = mm_scratch(MM_SCRATCH_PANEL, MM_BLOCK_ROWS * wide);
-    if (!panel) {
+    int in_place = j->y_by_columns && j->n == wide;
+    float *panel = in_place ? NULL : mm_scratch(MM_SCRATCH_PANEL, MM_BLOCK_ROWS * wide);
+    if (!in_place && !panel) {
         j->failed = 1;
         return;
     }
-    for (int64_t down = from; down < to; down++) {
-        int64_t r = down * MM_BLOCK_ROWS, left = j->w->rows - r;
-        int64_t count = left < MM_BLOCK_ROWS ? left : MM_BLOCK_ROWS;
-        for (int64_t i = 0; i < count; i++)
-            for (int64_t k = 0; k < wide; k++)
-                panel[i * wide + k] = j->w->bias ? j->w->bias[r + i] : 0.0f;
-        j->variant->bands[index](j->w->blocks, down, tile, panel);
-        for (int64_t i = 0; j->w->relu && i < count * wide; i++)
-            panel[i] = panel[i] < 0.0f ? 0.0f : panel[i];
-        lay_out(j, at, panel, r, r + count);
+    int wide_blocks = j->w->blocks->width > MM_BYTE_COLUMNS;
+    mm_band band = wide_blocks ? j->variant->wide_band : j->variant->bands[index];
+    for (int64_t r = from; r < to;) {
+        int64_t down = r / MM_BLOCK_ROWS, first = down * MM_BLOCK_ROWS;
+        int64_t end = to < first + MM_BLOCK_ROWS ? to : first + MM_BLOCK_ROWS;
+        band(j->w, down, r - first, end - first, tile, in_place ? j->y + first * wide : panel);
+        if (!in_place)
+            lay_out(j, at, panel + (r - first) * wide, r, end);
+        r = end;
     }
 }
 
-static int in_blocks(const struct linear_job *j, int64_t at)
+static void multiply(struct linear_job *j, int64_t at, const float *tile, int64_t from, int64_t to)
 {
-    return j->w->blocks && worth(j->w, j->width, mm_widths[tile_width(j->n, at)]);
+    if (j->w->blocks && mm_blocks_pay(j->w, j->width, mm_widths[tile_width(j->n, at)]))
+        multiply_blocks(j, at, tile, from, to);
+    else
+        multiply_rows(j, at, tile, from, to);
 }
 
 static void vector_part(void *context, int part, int parts)
@@ -159,11 +157,6 @@ static void pack_part(void *context, int part, int parts)
 static void rows_part(void *context, int part, int parts)
 {
     struct linear_job *j = context;
-    if (in_blocks(j, j->tile_at)) {
-        int64_t down = j->w->blocks->down;
-        multiply_blocks(j, j->tile_at, j->tile, down * part / parts, down * (part + 1) / parts);
-        return;
-    }
     multiply(j, j->tile_at, j->tile, mm_first_row(j->w, part, parts),
              mm_first_row(j->w, part + 1, parts));
 }
@@ -179,10 +172,7 @@ static void tiles_part(void *context, int part, int parts)
             return;
         }
         pack(j, at, 0, j->width, tile);
-        if (in_blocks(j, at))
-            multiply_blocks(j, at, tile, 0, j->w->blocks->down);
-        else
-            multiply(j, at, tile, 0, j->w->rows);
+        multiply(j, at, tile, 0, j->w->rows);
     }
 }
 

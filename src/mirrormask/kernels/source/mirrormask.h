@@ -8,29 +8,30 @@
 
 #include <stdint.h>
 
-#define MM_ABI 7
+#define MM_ABI 8
 
 enum { MM_OK = 0, MM_NO_MEMORY = 1, MM_BAD_ARGUMENT = 2 };
 enum { MM_PORTABLE = 0, MM_AVX2 = 1, MM_AVX512 = 2, MM_VARIANTS = 3 };
 
-/* The same weights once more, cut into blocks of MM_BLOCK_COLUMNS columns by MM_BLOCK_ROWS rows, for
- * wide batches: the inputs that a block meets stay in the first-level cache while all its rows pass.
- * Within a block, rows with equally many weights stand together, so that the loop over a row's
- * weights is always as long as it was for the row before and its end is foreseen. */
-enum { MM_BLOCK_COLUMNS = 128, MM_BLOCK_ROWS = 256 };
+/* The same weights once more, cut into blocks of `width` columns by MM_BLOCK_ROWS rows, for wide
+ * batches: the inputs that a block meets stay in a cache while all its rows pass. Within a block, rows
+ * with equally many weights stand together, so that the loop over a row's weights is always as long as
+ * it was for the row before and its end is foreseen. Columns are bytes in blocks of up to
+ * MM_BYTE_COLUMNS, else 16 bits. */
+enum { MM_BLOCK_ROWS = 1024, MM_BYTE_COLUMNS = 256 };
 
 struct mm_group {
-    int32_t weights, rows;          /* weights of each of so many rows */
+    int32_t weights, rows;          /* weights of each of so many rows, in increasing order */
     int32_t first_weight, first_row; /* places in the arrays below */
 };
 
 struct mm_blocks {
-    int64_t across, down;          /* blocks in a row of blocks, and rows of blocks */
-    const int32_t *starts;         /* across * down + 1: the first group of each block */
-    const struct mm_group *groups; /* at most across * down * MM_BLOCK_COLUMNS */
-    const uint8_t *rows;           /* within the block; at most one for each row and block */
-    const uint8_t *columns;        /* within the block */
-    const float *values;
+    int64_t across, down, width; /* blocks in a row of blocks; rows of blocks; columns of a block */
+    int32_t *starts;             /* across * down + 1: the first group of each block */
+    struct mm_group *groups;
+    uint16_t *rows; /* within the block */
+    void *columns;  /* within the block */
+    float *values;
 };
 
 /* A sparse matrix by rows. `columns` counts input features, or floats for a convolution, where it
@@ -99,10 +100,11 @@ int mm_check_rows(const int32_t *starts, const int32_t *columns, int64_t rows, i
 
 /* From how many rows of x on blocks make products faster; INT64_MAX: never. */
 int64_t mm_least_for_blocks(const struct mm_rows *w, int64_t width);
-/* Cut checked rows into blocks: fills the arrays, which are as large as they may get, and tells how
- * many groups and rows there are in sizes[0] and sizes[1]. */
-int mm_blocks_fill(const struct mm_rows *w, int64_t width, int32_t *starts, struct mm_group *groups,
-                   uint8_t *rows, uint8_t *columns, float *values, int64_t sizes[2]);
+/* How checked rows would be cut into blocks: fills in the first three fields, and how many bytes each
+ * of the five arrays takes at most. */
+int mm_blocks_plan(const struct mm_rows *w, int64_t width, struct mm_blocks *b, int64_t bytes[5]);
+/* Fill the arrays; used: the bytes of groups and rows that were needed. */
+int mm_blocks_fill(const struct mm_rows *w, const struct mm_blocks *b, int64_t used[2]);
 
 /* y = x W^T + b. x: [n, width], or [width, n] if by_columns[0]; y: [n, rows], or [rows, n] if
  * by_columns[1]. */
@@ -113,6 +115,9 @@ int mm_linear(const struct mm_rows *w, int64_t width, const float *x, int64_t n,
  * dy: [rows, n], x: [width, n]. The values of w are not read. */
 int mm_value_gradient(const struct mm_rows *w, const float *dy, const float *x, int64_t n, float *out,
                       int threads);
+
+/* to [columns, rows] = the transposed of from [rows, columns]. */
+int mm_transpose(const float *from, int64_t rows, int64_t columns, float *to, int variant, int threads);
 
 /* Fill in the second part; refuses sizes that cannot be. */
 int mm_conv_plan(struct mm_conv *c);

@@ -22,6 +22,7 @@
 #include "dots.h"
 #include "gaps.h"
 #include "row.h"
+#include "band.h"
 
 /* A panel of WIDTH floats as PARTS rows by ROW. A tile's step is its width: known beforehand, it
  * costs a shift; a convolution's step is one. */
@@ -47,76 +48,50 @@
     }
 
 #if LANES == 16
-DEFINE_ROW(row_8, int32_t, 8, 1, 4, 0)
-DEFINE_ROW(row_16, int32_t, 16, 1, 4, 0)
-DEFINE_ROW(row_32, int32_t, 16, 2, 4, 0)
-DEFINE_ROW(row_64, int32_t, 16, 4, 2, 0)
-DEFINE_ROW(row_128, int32_t, 16, 8, 1, 0)
-DEFINE_ROW(add_8, uint8_t, 8, 1, 4, 1)
-DEFINE_ROW(add_16, uint8_t, 16, 1, 4, 1)
-DEFINE_ROW(add_32, uint8_t, 16, 2, 4, 1)
-DEFINE_ROW(add_64, uint8_t, 16, 4, 2, 1)
+DEFINE_ROW(row_8, 8, 1, 4)
+DEFINE_ROW(row_16, 16, 1, 4)
+DEFINE_ROW(row_32, 16, 2, 4)
+DEFINE_ROW(row_64, 16, 4, 2)
+DEFINE_ROW(row_128, 16, 8, 1)
 DEFINE_PANEL(8, row_8, 1)
 DEFINE_PANEL(16, row_16, 1)
 DEFINE_PANEL(32, row_32, 1)
 DEFINE_PANEL(64, row_64, 1)
 DEFINE_PANEL(128, row_128, 1)
+DEFINE_BAND(band_8, uint8_t, 8, 8, 1, 4, 1)
+DEFINE_BAND(band_16, uint8_t, 16, 16, 1, 4, 1)
+DEFINE_BAND(band_32, uint8_t, 32, 16, 2, 2, 1)
+DEFINE_BAND(band_64, uint8_t, 64, 16, 4, 2, 1)
+DEFINE_BAND(wide_band, uint16_t, 64, 16, 4, 2, 1)
 #elif LANES == 8
-DEFINE_ROW(row_8, int32_t, 8, 1, 4, 0)
-DEFINE_ROW(row_16, int32_t, 8, 2, 4, 0)
-DEFINE_ROW(row_32, int32_t, 8, 4, 2, 0)
-DEFINE_ROW(row_64, int32_t, 8, 8, 1, 0)
-DEFINE_ROW(add_8, uint8_t, 8, 1, 4, 1)
-DEFINE_ROW(add_16, uint8_t, 8, 2, 2, 1)
-DEFINE_ROW(add_32, uint8_t, 8, 4, 1, 1)
-DEFINE_ROW(add_64, uint8_t, 8, 8, 1, 1)
+DEFINE_ROW(row_8, 8, 1, 4)
+DEFINE_ROW(row_16, 8, 2, 4)
+DEFINE_ROW(row_32, 8, 4, 2)
+DEFINE_ROW(row_64, 8, 8, 1)
 DEFINE_PANEL(8, row_8, 1)
 DEFINE_PANEL(16, row_16, 1)
 DEFINE_PANEL(32, row_32, 1)
 DEFINE_PANEL(64, row_64, 1)
 DEFINE_PANEL(128, row_64, 2)
+DEFINE_BAND(band_8, uint8_t, 8, 8, 1, 4, 1)
+DEFINE_BAND(band_16, uint8_t, 16, 8, 2, 2, 1)
+DEFINE_BAND(band_32, uint8_t, 32, 8, 4, 2, 1)
+DEFINE_BAND(band_64, uint8_t, 64, 8, 8, 1, 1)
+DEFINE_BAND(wide_band, uint16_t, 64, 8, 8, 1, 1)
 #else
-DEFINE_ROW(row_8, int32_t, 4, 2, 4, 0)
-DEFINE_ROW(row_16, int32_t, 4, 4, 2, 0)
-DEFINE_ROW(row_32, int32_t, 4, 8, 1, 0)
-DEFINE_ROW(add_8, uint8_t, 4, 2, 2, 1)
-DEFINE_ROW(add_16, uint8_t, 4, 4, 1, 1)
-DEFINE_ROW(add_32, uint8_t, 4, 8, 1, 1)
+DEFINE_ROW(row_8, 4, 2, 4)
+DEFINE_ROW(row_16, 4, 4, 2)
+DEFINE_ROW(row_32, 4, 8, 1)
 DEFINE_PANEL(8, row_8, 1)
 DEFINE_PANEL(16, row_16, 1)
 DEFINE_PANEL(32, row_32, 1)
 DEFINE_PANEL(64, row_32, 2)
 DEFINE_PANEL(128, row_32, 4)
-#endif
-
-/* The rows of a band are PARTS pieces of WIDTH / PARTS floats. */
-#define DEFINE_BAND(WIDTH, ROW, PARTS)                                                             \
-    static void band_##WIDTH(const struct mm_blocks *b, int64_t down, const float *x, float *out)  \
-    {                                                                                              \
-        for (int64_t across = 0; across < b->across; across++, x += MM_BLOCK_COLUMNS * WIDTH) {    \
-            int64_t block = down * b->across + across;                                             \
-            for (int32_t g = b->starts[block]; g < b->starts[block + 1]; g++) {                    \
-                struct mm_group group = b->groups[g];                                              \
-                const float *values = b->values + group.first_weight;                              \
-                const uint8_t *columns = b->columns + group.first_weight;                          \
-                const uint8_t *rows = b->rows + group.first_row;                                   \
-                for (int32_t i = 0; i < group.rows; i++) {                                         \
-                    for (int part = 0; part < PARTS; part++)                                       \
-                        ROW(columns, values, group.weights, x + part * (WIDTH / PARTS), WIDTH,     \
-                            0.0f, 0, out + rows[i] * WIDTH + part * (WIDTH / PARTS));              \
-                    values += group.weights;                                                       \
-                    columns += group.weights;                                                      \
-                }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
-    }
-DEFINE_BAND(8, add_8, 1)
-DEFINE_BAND(16, add_16, 1)
-DEFINE_BAND(32, add_32, 1)
-#if LANES == 4
-DEFINE_BAND(64, add_32, 2)
-#else
-DEFINE_BAND(64, add_64, 1)
+DEFINE_BAND(band_8, uint8_t, 8, 4, 2, 2, 1)
+DEFINE_BAND(band_16, uint8_t, 16, 4, 4, 1, 1)
+DEFINE_BAND(band_32, uint8_t, 32, 4, 8, 1, 1)
+DEFINE_BAND(band_64, uint8_t, 64, 4, 8, 1, 2)
+DEFINE_BAND(wide_band, uint16_t, 64, 4, 8, 1, 2)
 #endif
 
 /* Two columns in one load, where bytes lie in that order: loads are what such a sum waits for. */
@@ -182,6 +157,7 @@ static double peak(int64_t rounds)
 const struct mm_variant MM_NAME = {
     {panel_8, panel_16, panel_32, panel_64, panel_128},
     {band_8, band_16, band_32, band_64},
+    wide_band,
     vector,
     dots,
     turn,

@@ -11,8 +11,10 @@ static const int64_t mm_widths[MM_WIDTHS] = {8, 16, 32, 64, 128};
 /* Rows [from, to): out[(r - from) * out_step + 0..width) = bias + sum of value * x[column * step ..]. */
 typedef void (*mm_panel)(const struct mm_rows *w, int64_t from, int64_t to, const float *x,
                          int64_t step, float *out, int64_t out_step);
-/* One row of blocks: out[row][0..width) += sum of value * x[column][0..width). */
-typedef void (*mm_band)(const struct mm_blocks *b, int64_t down, const float *x, float *out);
+/* Rows [from, to) of one row of blocks: out[row][0..width) = bias + sum of value * x[column][0..width),
+ * where out is the place of the first row of these blocks. */
+typedef void (*mm_band)(const struct mm_rows *w, int64_t down, int64_t from, int64_t to, const float *x,
+                        float *out);
 /* Rows [from, to) times one vector; y is indexed by row. */
 typedef void (*mm_vector)(const struct mm_rows *w, int64_t from, int64_t to, const float *x,
                           float *y);
@@ -46,7 +48,8 @@ typedef void (*mm_closed)(const struct mm_rows *w, int64_t from, int64_t to, con
 
 struct mm_variant {
     mm_panel panels[MM_WIDTHS];
-    mm_band bands[MM_BANDS];
+    mm_band bands[MM_BANDS]; /* where columns are bytes */
+    mm_band wide_band;       /* for tiles of 64 where they are not */
     mm_vector vector;
     mm_dots dots;
     mm_turn turn;

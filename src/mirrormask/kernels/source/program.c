@@ -84,35 +84,35 @@ int mm_program_run(const struct mm_call *call)
 
 /* Blocks of a tile step, in one piece of memory; NULL if they do not pay or there is no memory. */
 static struct mm_blocks *blocks_of(const struct mm_program *p, const struct mm_tile_step *s,
-                                   int64_t *bytes)
+                                   int64_t *held)
 {
     struct mm_rows w = mm_rows_of(p, &s->matrix);
     if (s->count < mm_least_for_blocks(&w, s->width))
         return NULL;
-    size_t across = (size_t)(s->width + MM_BLOCK_COLUMNS - 1) / MM_BLOCK_COLUMNS;
-    size_t down = (size_t)(w.rows + MM_BLOCK_ROWS - 1) / MM_BLOCK_ROWS;
-    size_t nonzeros = (size_t)s->matrix.nonzeros, cells = across * down;
-    size_t groups = cells * MM_BLOCK_COLUMNS * sizeof(struct mm_group);
-    size_t values = nonzeros * sizeof(float), starts = (cells + 1) * sizeof(int32_t);
-    size_t size = sizeof(struct mm_blocks) + groups + values + starts + across * (size_t)w.rows + nonzeros;
-    char *memory = malloc(size);
-    if (!memory)
+    struct mm_blocks planned;
+    int64_t bytes[5], used[2];
+    if (mm_blocks_plan(&w, s->width, &planned, bytes) != MM_OK)
         return NULL;
-    struct mm_blocks *b = (struct mm_blocks *)memory;
-    char *next = memory + sizeof *b;
-    b->across = (int64_t)across, b->down = (int64_t)down;
-    b->groups = (struct mm_group *)next, next += groups;
-    b->values = (float *)next, next += values;
-    b->starts = (int32_t *)next, next += starts;
-    b->rows = (uint8_t *)next, next += across * (size_t)w.rows;
-    b->columns = (uint8_t *)next;
-    int64_t sizes[2];
-    if (mm_blocks_fill(&w, s->width, (int32_t *)b->starts, (struct mm_group *)b->groups,
-                       (uint8_t *)b->rows, (uint8_t *)b->columns, (float *)b->values, sizes) != MM_OK) {
-        free(memory);
+    enum { LINE = 64 }; /* every array begins on a line of the cache */
+    size_t total = sizeof planned + LINE;
+    for (int i = 0; i < 5; i++)
+        total += (size_t)bytes[i] + LINE;
+    struct mm_blocks *b = malloc(total);
+    if (!b)
+        return NULL;
+    char *places[5], *next = (char *)(b + 1);
+    for (int i = 0; i < 5; i++) {
+        places[i] = next + (LINE - (uintptr_t)next % LINE) % LINE;
+        next = places[i] + bytes[i];
+    }
+    *b = planned;
+    b->starts = (int32_t *)places[0], b->groups = (struct mm_group *)places[1];
+    b->rows = (uint16_t *)places[2], b->columns = places[3], b->values = (float *)places[4];
+    if (mm_blocks_fill(&w, b, used) != MM_OK) {
+        free(b);
         return NULL;
     }
-    *bytes = (int64_t)size;
+    *held = (int64_t)total;
     return b;
 }
 

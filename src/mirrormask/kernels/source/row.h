@@ -1,20 +1,14 @@
 /* One sparse row times a panel; part of panel.c, whose types it uses.
  *
  * Each multiply-add loads its inputs, so the load ports are what these loops wait for. Weights are
- * therefore taken by fours: their columns come in one or two loads, their values in one, from which
+ * therefore taken by fours: their columns come in two loads, their values in one, from which
  * each is spread within the register.
  */
 #ifndef MM_ROW_H
 #define MM_ROW_H
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-INLINE void four_uint8_t(const uint8_t *from, int64_t to[4])
-{
-    uint32_t all;
-    memcpy(&all, from, sizeof all);
-    _Pragma("GCC unroll 4") for (int u = 0; u < 4; u++) to[u] = all >> 8 * u & 255;
-}
-INLINE void four_int32_t(const int32_t *from, int64_t to[4])
+INLINE void four_columns(const int32_t *from, int64_t to[4])
 {
     uint64_t low, high; /* columns and offsets are never negative */
     memcpy(&low, from, sizeof low);
@@ -23,12 +17,7 @@ INLINE void four_int32_t(const int32_t *from, int64_t to[4])
     to[2] = (uint32_t)high, to[3] = (int64_t)(high >> 32);
 }
 #else
-INLINE void four_uint8_t(const uint8_t *from, int64_t to[4])
-{
-    for (int u = 0; u < 4; u++)
-        to[u] = from[u];
-}
-INLINE void four_int32_t(const int32_t *from, int64_t to[4])
+INLINE void four_columns(const int32_t *from, int64_t to[4])
 {
     for (int u = 0; u < 4; u++)
         to[u] = from[u];
@@ -38,11 +27,11 @@ INLINE void four_int32_t(const int32_t *from, int64_t to[4])
 /* VALUES_N(from): four values; SPREAD_N(four, u): the u-th of them in all lanes. */
 #ifdef __AVX512F__
 #define VALUES_16(from) _mm512_broadcast_f32x4(_mm_loadu_ps(from))
-#define SPREAD_16(four, u) (floats16) _mm512_permute_ps(four, 0x55 * u)
+#define SPREAD_16(four, u) (floats16) _mm512_permute_ps(four, 0x55 * (u))
 #endif
 #ifdef __AVX__
 #define VALUES_8(from) _mm256_broadcast_ps((const __m128 *)(from))
-#define SPREAD_8(four, u) (floats8) _mm256_permute_ps(four, 0x55 * u)
+#define SPREAD_8(four, u) (floats8) _mm256_permute_ps(four, 0x55 * (u))
 #endif
 #define VALUES_4(from) from
 #define SPREAD_4(four, u) ((floats4){0} + four[u])
@@ -56,20 +45,20 @@ INLINE void four_int32_t(const int32_t *from, int64_t to[4])
     }
 
 /* VECTORS of N lanes make the panel. There are SETS of sums, because a chain of additions waits four
- * cycles at every link. The sums begin with what `out` holds if ADD, else with the bias. */
-#define DEFINE_ROW(NAME, INDEX, N, VECTORS, SETS, ADD)                                             \
-    INLINE void NAME(const INDEX *columns, const float *values, int64_t count, const float *x,     \
+ * cycles at every link. */
+#define DEFINE_ROW(NAME, N, VECTORS, SETS)                                                         \
+    INLINE void NAME(const int32_t *columns, const float *values, int64_t count, const float *x,   \
                      int64_t step, float bias, int relu, float *out)                               \
     {                                                                                              \
         typedef float loose __attribute__((vector_size(N * 4), aligned(4)));                       \
         floats##N sums[SETS][VECTORS];                                                             \
         _Pragma("GCC unroll 4") for (int u = 0; u < SETS; u++)                                     \
             _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++) sums[u][v] =                 \
-                u ? (floats##N){0} : ADD ? *(const loose *)(out + v * N) : (floats##N){0} + bias;  \
+                (floats##N){0} + (u ? 0.0f : bias);                                                \
         int64_t i = 0;                                                                             \
         for (; i + 4 <= count; i += 4) {                                                           \
             int64_t at[4];                                                                         \
-            four_##INDEX(columns + i, at);                                                         \
+            four_columns(columns + i, at);                                                         \
             __auto_type four = VALUES_##N(values + i);                                             \
             ADD_PRODUCT(N, VECTORS, SETS, 0)                                                       \
             ADD_PRODUCT(N, VECTORS, SETS, 1)                                                       \

@@ -1,6 +1,12 @@
-/* Transposition in blocks of 8 x 8 floats; part of panel.c, whose types and instruction set it uses. */
+/* Transposition in blocks of 8 x 8 floats; for files compiled once for each instruction set. */
 #ifndef MM_TURN_H
 #define MM_TURN_H
+
+#include "vectors.h"
+
+#ifdef __AVX512VL__
+#include <immintrin.h>
+#endif
 
 #if defined(__clang__) || __GNUC__ >= 12
 #define PAIR(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)

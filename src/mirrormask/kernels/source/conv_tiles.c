@@ -86,7 +86,7 @@ static int find_sources(struct tiles_job *j)
                 continue;
             for (int64_t v = 0; v < t->width; v++, source++) {
                 source->to = plane + v * lanes;
-                find_source(j, a, (t->right + v * lanes) * c->stride[1] + b, source);
+                find_source(j, a, (t->first + v * lanes) * c->stride[1] + b, source);
             }
             plane += t->plane;
         }
@@ -121,10 +121,11 @@ static void find_places(const struct tiles_job *j, int64_t from, int64_t count,
     for (int64_t l = 0; l < places->tiles; l++) {
         int64_t tile = j->group * t->side_by_side + l, top = tile % t->count * t->tile;
         for (int64_t k = 0; k < count; k++) {
-            int64_t i = top + (from + k) / t->width, left = (from + k) % t->width * j->variant->lanes;
+            int64_t i = top + (from + k) / t->width;
+            int64_t left = (from + k) % t->width * j->variant->lanes - t->late;
             if (i >= t->size[0])
                 continue;
-            places->inside[l][k] = lanes_in(0, t->size[1] - left, l * share, share);
+            places->inside[l][k] = lanes_in(-left, t->size[1] - left, l * share, share);
             places->to[l][k] = tile / t->count * t->outputs * places->channel + i * t->size[1] + left -
                                l * share;
         }

@@ -79,7 +79,9 @@ struct mm_tiles {
     int64_t patch;        /* at most so many registers are worked on together: whole rows */
     int64_t count;        /* tiles of an image */
     int64_t reach;        /* rows that the kernel looks ahead */
+    int64_t first;        /* column of the padded image at the first lane */
     int64_t right, left;  /* pixels by which sums move to the right, and to the left */
+    int64_t late;         /* by which finished sums stand to the right of their own place */
     int64_t plane;        /* floats between planes */
     int64_t floats;       /* of the packed input of the tiles in a register */
     int64_t blocks, chunk; /* blocks of channels; rows of the matrix that pass a block together */

@@ -135,7 +135,7 @@ INLINE floats from_left(floats value, floats before, uint16_t keep)
                 _Pragma("GCC unroll 16") for (int j = N - 1; j >= 0; j--) s[j] =                   \
                     from_left(s[j], j > 0 ? s[j - 1] : all(0.0f), places->right[j]);               \
             }                                                                                      \
-            if (w->right) {                                                                        \
+            if (w->right && w->left) {                                                             \
                 _Pragma("GCC unroll 16") for (int j = 0; j < N; j++)                               \
                 {                                                                                  \
                     store(sums + j * LANES, s[j] + (begins ? first : load(sums + j * LANES)));     \

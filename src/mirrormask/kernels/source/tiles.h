@@ -40,7 +40,7 @@ struct mm_patch_places {
 
 /* Some rows of a matrix, whose weights meet a patch at x + column. Those of one row stand in groups:
  * first `right` groups, after each of which the sums move one pixel to the right, then `left` groups,
- * after each of which they move to the left, then one that finds them in their places. */
+ * of sums of their own, after each of which these move to the left, then one more. */
 struct mm_patch_rows {
     const int32_t *starts; /* rows * (right + left + 1) + 1 */
     const int32_t *columns;

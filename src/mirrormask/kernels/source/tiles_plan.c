@@ -68,9 +68,9 @@ static double cost(const struct mm_tiles *t, int64_t lanes)
     double pack = t->direct ? 0 : lines * (2 + (c->stride[1] == 1 ? 3 : 8) * tiles);
     /* Each weight's chain of additions waits for itself where a patch is small. */
     double sums = (double)t->nonzeros * (double)patches * (0.6 + 0.7 * (of_patch < 4 ? 4 : of_patch));
-    double each = 24 + 3.5 * of_patch + moves * (10 + of_patch);
+    double each = 24 + 3 * of_patch + moves * (10 + of_patch) + (t->right && t->left ? 6 * of_patch : 0);
     int whole = t->side_by_side == 1 && t->size[1] % lanes == 0;
-    double put = whole ? 1.5 * of_patch : 4 * of_patch * tiles;
+    double put = whole ? 1.5 * of_patch : 3 * of_patch * tiles;
     return (double)up(c->images * t->count, t->side_by_side) *
            (pack + sums + rows * ((double)t->blocks * each + put));
 }
@@ -81,17 +81,22 @@ static double cost_of_planes(const struct mm_tiles *t, int64_t lanes)
     const struct mm_conv *c = &t->conv;
     double registers = (double)(c->plane_width * c->out_height) / (double)lanes;
     double read = (double)(c->plane_width * c->plane_height) / (double)lanes * planes_of(t);
-    double pack = c->in_place ? 0 : read * (c->stride[1] == 1 ? 3 : 20);
+    double pack = c->in_place ? 0 : read * (c->stride[1] == 1 ? 6 : 20);
     return (double)c->images *
-           (pack + registers * ((double)t->nonzeros * 1.5 + (double)t->outputs * 5));
+           (pack + registers * ((double)t->nonzeros * 1.5 + (double)t->outputs * 6));
 }
 
 /* Try so many tiles side by side; keeps what is better than `lowest`. */
-static double best_tile(struct mm_tiles *best, struct mm_tiles t, int64_t seen,
+static double best_tile(struct mm_tiles *best, struct mm_tiles t, int64_t seen, int64_t moves,
                         const struct mm_tile_variant *variant, double lowest)
 {
-    int64_t moves = t.right + t.left;
     t.width = up(seen * t.side_by_side, variant->lanes);
+    /* Where a row leaves lanes free, sums may end up to the right of their places: they move on in one
+     * direction. Else the two directions have sums of their own. */
+    t.late = moves - t.first;
+    int64_t free = t.width * variant->lanes / t.side_by_side - t.size[1];
+    t.right = free >= t.late ? moves : t.first, t.left = moves - t.right;
+    t.late = free >= t.late ? t.late : 0;
     if ((t.side_by_side > 1 && t.width > 1) || (moves && t.width > variant->most))
         return lowest;
     t.patch = moves ? variant->most / t.width * t.width : variant->most;
@@ -127,8 +132,8 @@ int mm_tiles_plan(struct mm_tiles *t)
     t->reach = c->dilation[0] * (c->kernel[0] - 1) / c->stride[0];
     int64_t across = c->dilation[1] * (c->kernel[1] - 1) / c->stride[1];
     /* Columns left of the first pixel are zero; so are those behind the last one. */
-    t->right = least(across, c->pad[0] / c->stride[1]), t->left = across - t->right;
-    int64_t seen = least(up(c->width + c->pad[0], c->stride[1]) - t->right, t->size[1] + t->left);
+    t->first = least(across, c->pad[0] / c->stride[1]);
+    int64_t seen = least(up(c->width + c->pad[0], c->stride[1]) - t->first, t->size[1] + across - t->first);
     int64_t wide = c->in_place ? t->size[1] : most(t->size[1], seen);
     if (across > FURTHEST)
         return MM_OK;
@@ -136,7 +141,7 @@ int mm_tiles_plan(struct mm_tiles *t)
     double before = cost_of_planes(t, lanes), lowest = 1e300;
     struct mm_tiles best = *t;
     for (t->side_by_side = 1; t->side_by_side <= lanes; t->side_by_side *= 2)
-        lowest = best_tile(&best, *t, wide, variant, lowest);
+        lowest = best_tile(&best, *t, wide, across, variant, lowest);
     if (lowest == 1e300)
         return MM_OK;
     *t = best;

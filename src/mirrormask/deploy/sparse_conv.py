@@ -104,12 +104,17 @@ class SparseConv2d(CsrModule):
                 relu=self.relu,
             )
             return opaque
-        with torch.no_grad():
-            made: ConvKernel | Products = self.made()
-            if isinstance(made, ConvKernel):
-                return made(images)
-            out = convolve(images, made, self.bias, geometry)
-            return out.relu_() if self.relu else out
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self._multiply(images)
+        return self._multiply(images)
+
+    def _multiply(self, images: torch.Tensor) -> torch.Tensor:
+        made: ConvKernel | Products = self.made()
+        if isinstance(made, ConvKernel):
+            return made(images)
+        out = convolve(images, made, self.bias, self.geometry)
+        return out.relu_() if self.relu else out
 
     def options(self) -> Hashable:
         """Return what else decides how the product is made."""

@@ -29,6 +29,7 @@ UNTUNED = (
     ("small CNN, Fashion-MNIST", "recipe/fashion-cnn", "untuned/search", "fashion-cnn"),
     ("MLP, digits", "unseen/digits", "untuned/digits", "digits"),
 )
+BUDGETS = (5, 8, 12, 20)  # epochs
 HEADINGS = ["", *map(percent, LEVELS)]
 RIVAL_NOTE = "best rival that is not PILoT"
 
@@ -112,6 +113,19 @@ def untuned() -> str:
     return table(["95 % zeros", "as it comes", "tuned", "difference"], rows)
 
 
+def rewinding() -> str:
+    """Return the accuracies of the recipe and of learning-rate rewinding as epochs grow."""
+    rows: list[list[str]] = [["`pilot`"], ["`lrr`"], ["difference"]]
+    for epochs in BUDGETS:
+        found = finals("budgets/rewinding", problem=f"fashion-cnn-{epochs}")
+        ours, theirs = found["pilot", 0.95], found["lrr", 0.95]
+        middle, half = interval([ours[seed] - theirs[seed] for seed in ours])
+        rows[0].append(f"{mean(ours.values()):.1f}")
+        rows[1].append(f"{mean(theirs.values()):.1f}")
+        rows[2].append(f"{middle:+.1f} ± {half:.1f}")
+    return table(["epochs", *map(str, BUDGETS)], rows)
+
+
 def interval(differences: list[float]) -> tuple[float, float]:
     """Return mean and half width of a 95 % t-interval."""
     quantile = float(stats.t.ppf(0.975, len(differences) - 1))
@@ -166,6 +180,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "unseen-text-bits": bits_per_character,
     "unseen-resnet20": partial(unseen, "resnet20"),
     "untuned": untuned,
+    "rewinding": rewinding,
     "parts-mnist1d": partial(parts, "mnist1d-cnn"),
     "parts-mlp": partial(parts, "fashion-mlp"),
     "robustness": robustness,

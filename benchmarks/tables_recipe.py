@@ -28,6 +28,7 @@ UNTUNED = (
     ("MLP, Fashion-MNIST", "recipe/fashion-mlp", "untuned/search", "fashion-mlp"),
     ("small CNN, Fashion-MNIST", "recipe/fashion-cnn", "untuned/search", "fashion-cnn"),
     ("MLP, digits", "unseen/digits", "untuned/digits", "digits"),
+    ("ResNet-20, CIFAR-10", "unseen/resnet20", "untuned/resnet20", "resnet20"),
 )
 BUDGETS = (5, 8, 12, 20)  # epochs
 HEADINGS = ["", *map(percent, LEVELS)]

@@ -145,7 +145,7 @@ class _LiveLinear(torch.autograd.Function):
 
 
 def _by_columns(rows: Tensor) -> Tensor:
-    """Return the contiguous transposed of ``[n, in]``; torch takes four times as long."""
+    """Return the contiguous transposed of ``[n, in]``, by the kernels where they can."""
     if not rows.is_contiguous() or rows.dtype != torch.float32:
         return rows.t().contiguous()
     n, width = rows.shape

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { NEAR = 512 << 10 }; /* floats of an output that may still be in a cache */
+enum { LARGE_OUTPUT = 512 << 10 }; /* floats: more are in no cache when they are written */
 
 /* Registers [at, at + count) of a plane. */
 struct patch {
@@ -101,7 +101,7 @@ static void pack_part(void *context, int part, int parts)
     int64_t share = up(c->channels, parts), from = share * part, end = least(from + share, c->channels);
     int64_t pixels = c->height * c->width, planes = c->phases[0] * c->phases[1] * t->plane;
     for (int64_t channel = from; channel < end; channel++)
-        j->variant->shift(&j->sources, j->x + channel * pixels, j->packed + channel * planes);
+        j->variant->pack(&j->sources, j->x + channel * pixels, j->packed + channel * planes);
 }
 
 /* Registers [from, from + count) of all tiles: where they belong. */
@@ -115,7 +115,7 @@ static void find_places(const struct tiles_job *j, int64_t from, int64_t count,
     for (int64_t k = 0; k < count; k++)
         for (int64_t l = 0; l < j->variant->lanes; l++) {
             int64_t column = (from + k) % t->width * j->variant->lanes + l % share;
-            int last = t->width == 1 ? column == share - 1 : column == t->width * share - 1;
+            int last = column == t->width * share - 1;
             places->right[k] |= (uint16_t)((column != 0) << l), places->left[k] |= (uint16_t)(!last << l);
         }
     for (int64_t l = 0; l < places->tiles; l++) {
@@ -134,7 +134,7 @@ static void find_places(const struct tiles_job *j, int64_t from, int64_t count,
     places->whole = places->tiles == 1 && filled == count * wide;
     for (int64_t k = 0; k < count; k++)
         places->whole &= places->inside[0][k] == (1u << wide) - 1;
-    if (t->conv.images * t->outputs * places->channel > NEAR)
+    if (t->conv.images * t->outputs * places->channel > LARGE_OUTPUT)
         places->ahead = filled;
 }
 

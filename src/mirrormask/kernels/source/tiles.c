@@ -197,7 +197,7 @@ enum { MOST = 16 };
 enum { MOST = 12 };
 #endif
 
-INLINE void shift_by(const struct mm_sources *sources, const float *from, float *to, int64_t tiles,
+INLINE void pack_by(const struct mm_sources *sources, const float *from, float *to, int64_t tiles,
                      int64_t step)
 {
     for (int64_t i = 0; i < sources->lines; i++, to += sources->to_line, from += sources->line)
@@ -215,17 +215,17 @@ INLINE void shift_by(const struct mm_sources *sources, const float *from, float 
         }
 }
 
-static void shift(const struct mm_sources *sources, const float *from, float *to)
+static void pack(const struct mm_sources *sources, const float *from, float *to)
 {
     if (sources->tiles == 1 && sources->step == 1)
-        shift_by(sources, from, to, 1, 1);
+        pack_by(sources, from, to, 1, 1);
     else if (sources->step == 1)
-        shift_by(sources, from, to, sources->tiles, 1);
+        pack_by(sources, from, to, sources->tiles, 1);
     else
-        shift_by(sources, from, to, sources->tiles, sources->step);
+        pack_by(sources, from, to, sources->tiles, sources->step);
 }
 
-const struct mm_tile_variant MM_NAME = {LANES, MOST, {PATCHES}, shift};
+const struct mm_tile_variant MM_NAME = {LANES, MOST, {PATCHES}, pack};
 #else
 const struct mm_tile_variant MM_NAME = {0};
 #endif

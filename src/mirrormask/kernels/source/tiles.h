@@ -1,4 +1,4 @@
-/* Convolutions that shift their sums, in tiles of the output; see tiles_plan.c. */
+/* Convolutions that move their sums, in tiles of the output; see tiles_plan.c. */
 #ifndef MM_TILES_H
 #define MM_TILES_H
 
@@ -23,7 +23,7 @@ struct mm_sources {
     int64_t width;               /* sources that do not read the same lines again */
 };
 /* Fill the planes of one channel. */
-typedef void (*mm_shift)(const struct mm_sources *sources, const float *from, float *to);
+typedef void (*mm_pack)(const struct mm_sources *sources, const float *from, float *to);
 
 /* A patch: some registers with whole rows of all tiles. */
 struct mm_patch_places {
@@ -57,7 +57,7 @@ typedef void (*mm_patch)(const struct mm_patch_rows *w, const struct mm_patch_pl
 struct mm_tile_variant {
     int64_t lanes, most; /* registers of a patch */
     mm_patch patches[MM_MOST_VECTORS]; /* by registers - 1 */
-    mm_shift shift;
+    mm_pack pack;
 };
 /* NULL where registers are too short to gain anything. */
 const struct mm_tile_variant *mm_tiles_for(int variant);

@@ -50,8 +50,8 @@ _VARIED: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-# For tests and fuzzing: stop at the first wrong access, share even the smallest work out, and cut
-# even the smallest matrix into blocks.
+# For tests and fuzzing: stop at the first wrong access, share even the smallest work out, cut even
+# the smallest matrix into blocks, and lay every convolution out in tiles.
 SANITIZERS = (
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",
@@ -59,6 +59,7 @@ SANITIZERS = (
     "-O1",
     "-DMM_LEAST_WORK=1",
     "-DMM_LEAST_BLOCK=1",
+    "-DMM_ALWAYS_TILES=1",
 )
 
 

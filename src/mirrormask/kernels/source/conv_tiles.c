@@ -234,7 +234,7 @@ int mm_tiles_conv2d(const struct mm_tiles *t, const struct mm_rows *w, const flo
         threads < 1 || !x || !y)
         return MM_BAD_ARGUMENT;
     atomic_int failed = 0;
-    struct tiles_job j = {.t = t, .w = w, .variant = mm_tiles_for(t->variant), .x = x, .y = y,
+    struct tiles_job j = {.t = t, .w = w, .variant = mm_tiles_for((int)t->variant), .x = x, .y = y,
                           .failed = &failed};
     int64_t groups = groups_of(t), work = t->nonzeros * t->tile * t->width * j.variant->lanes;
     int all = mm_threads_for(threads, work * groups);

@@ -68,8 +68,7 @@ struct mm_conv {
 struct mm_tiles {
     struct mm_conv conv;
     int64_t outputs, nonzeros;
-    int32_t variant;
-    int32_t always; /* 1: also where it does not pay, for tests */
+    int64_t variant;
 
     int64_t pays;         /* 1: it seems faster than mm_conv2d; 0: the others mean nothing */
     int64_t size[2];      /* rows and columns of the output; of a 1x1 kernel all pixels are one row */

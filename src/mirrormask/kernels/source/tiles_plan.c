@@ -26,6 +26,11 @@ enum {
     NEAR = 128 << 10 /* floats that stay in the second-level cache */
 };
 
+/* Tests lay every convolution out in tiles. */
+#ifndef MM_ALWAYS_TILES
+#define MM_ALWAYS_TILES 0
+#endif
+
 static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -121,7 +126,9 @@ int mm_tiles_plan(struct mm_tiles *t)
     if (!t || t->outputs < 1 || t->outputs > INT32_MAX || t->nonzeros < 0 || t->nonzeros > INT32_MAX ||
         mm_conv_plan(&t->conv) != MM_OK)
         return MM_BAD_ARGUMENT;
-    const struct mm_tile_variant *variant = mm_supported(t->variant) ? mm_tiles_for(t->variant) : NULL;
+    const struct mm_tile_variant *variant = t->variant >= 0 && t->variant < MM_VARIANTS && mm_supported((int)t->variant)
+                                               ? mm_tiles_for((int)t->variant)
+                                               : NULL;
     const struct mm_conv *c = &t->conv;
     t->pays = 0;
     if (!variant || c->images == 0)
@@ -153,7 +160,7 @@ int mm_tiles_plan(struct mm_tiles *t)
         return MM_OK;
     t->floats = t->plane * c->channels * c->phases[0] * c->phases[1];
     /* A 1x1 kernel's loads are no longer than registers either way: there only blocks gain. */
-    t->pays = t->always || (lowest < before && (!c->in_place || t->blocks > 1));
+    t->pays = MM_ALWAYS_TILES || (lowest < before && (!c->in_place || t->blocks > 1));
     return MM_OK;
 }
 
@@ -186,7 +193,7 @@ static int32_t first_from(const struct mm_rows *w, int64_t i, int64_t column)
 static int fill_groups(const struct mm_tiles *t, const struct mm_rows *w, int32_t from, int32_t to,
                        int32_t *filled, int32_t **starts, int32_t *offsets, float *values)
 {
-    int64_t lanes = mm_tiles_for(t->variant)->lanes, place;
+    int64_t lanes = mm_tiles_for((int)t->variant)->lanes, place;
     for (int64_t g = 0; g <= t->right + t->left; g++) {
         *(*starts)++ = *filled;
         for (int32_t k = from; k < to; k++) {

@@ -184,7 +184,7 @@ def test_no_checkpoint_at_all(make_net, train, state: object) -> None:
 
 
 def test_another_format(make_net, train) -> None:
-    refuse(make_net, train, {"mirrormask": {"format": 99}}, "has format 99, this version reads 2")
+    refuse(make_net, train, {"mirrormask": {"format": 99}}, "has format 99, this version reads 3")
 
 
 def lose(*path: Any) -> Callable[[dict], None]:

@@ -29,6 +29,8 @@ class Landing:
         grad: Gradient on the weight, in its shape, zero where it is cut; None if nobody has it.
         decay: The lr * weight decay * momentum gain of the caller's own optimizer, for geometries
             that keep its meaning but move something else than the weight.
+        boost: Factor on the learning rate of this weight, 0-d, decay included; None for 1. Only
+            geometries that move increments are given one.
     """
 
     rate: float = 0.0
@@ -36,6 +38,7 @@ class Landing:
     budget: float = 0.0
     grad: Tensor | None = None
     decay: float = 0.0
+    boost: Tensor | None = None
 
 
 class Geometry(ABC):
@@ -148,6 +151,17 @@ class Geometry(ABC):
             moved: What :meth:`moving` returned, after the step.
             landing: Rate, strength and gradient of the step.
         """
+
+    def increment(self, latents: Latents, moved: Latents) -> Tensor:
+        """Return by how much the base optimizer's step moves each weight, were it at zero.
+
+        Only geometries that move increments know that, in the shape of the weight.
+
+        Args:
+            latents: The latents before the step.
+            moved: What :meth:`moving` returned, after the step.
+        """
+        raise LookupError(f"{type(self).__name__} moves no increments.")
 
     def anneal(self, latents: Latents, done: float) -> None:
         """Change in place what follows a timetable of its own, such as a temperature.

@@ -75,6 +75,8 @@ class Mirror(MirrorFlow):
 
     def absorb(self, latents: Latents, moved: Latents, landing: Landing) -> None:
         """Move ``x`` by the increment of the dual and ``a`` by the budget."""
+        if landing.boost is not None:
+            moved["dual"].mul_(landing.boost)
         factor = torch.full_like(latents["a"], falling(landing.budget))
         if self.noise == "second-moment":
             # exp(-u), not 1 - u: one wild gradient must not put the scale to 0 for good.
@@ -84,6 +86,10 @@ class Mirror(MirrorFlow):
     def shrink(self, latents: Latents, amount: float) -> None:
         """Soft-threshold the dual ``arcsinh(x / a)`` by ``2 * amount``."""
         soft_threshold_(latents["x"], latents["a"], 2.0 * amount)
+
+    def increment(self, latents: Latents, moved: Latents) -> Tensor:
+        """Return ``2 a`` times the move of the dual."""
+        return moved["dual"] * (2.0 * latents["a"])
 
     def distance(self, latents: Latents) -> Tensor:
         """Return half the dual, ``arcsinh(|x| / a) / 2``."""

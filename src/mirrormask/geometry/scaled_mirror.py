@@ -95,7 +95,10 @@ class ScaledMirror(MirrorFlow):
         dual = moved["dual"]
         if landing.decay > 0:
             dual.sub_(latents["x"], alpha=landing.decay)
-        advance_(latents, dual.div_(2.0 * latents["unit"]), falling(landing.budget))
+        gain = 2.0 * latents["unit"]
+        if landing.boost is not None:
+            gain = gain / landing.boost
+        advance_(latents, dual.div_(gain), falling(landing.budget))
 
     def shrink(self, latents: Latents, amount: float) -> None:
         """Soft-threshold the dual ``unit * arcsinh(x / a)`` by ``amount``."""
@@ -104,6 +107,10 @@ class ScaledMirror(MirrorFlow):
     def distance(self, latents: Latents) -> Tensor:
         """Return the dual, ``unit * arcsinh(|x| / a)``: ``|x|`` where that is small."""
         return size_of_dual(latents["x"], latents["a"]).mul_(latents["unit"])
+
+    def increment(self, latents: Latents, moved: Latents) -> Tensor:
+        """Return the move of the dual, which has the units of weights."""
+        return moved["dual"]
 
     def _scale_to(self, latents: Latents, rms: Tensor) -> None:
         scale = (torch.where(rms > 0, rms, TYPICAL) * self.width).clamp(min=SMALLEST_SCALE)

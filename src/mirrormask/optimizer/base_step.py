@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -68,13 +69,22 @@ class BaseStep:
         with self.latent_groups(alpha):
             self.base.step()
 
-    def land(self, application: Application, alpha: float, *, done: float) -> None:
+    def land(
+        self,
+        application: Application,
+        alpha: float,
+        *,
+        done: float,
+        boost: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         """Let each weight take in its part of the step, with the pressure that is ours to apply.
 
         Args:
             application: Of the pressure.
             alpha: Its strength in the step.
             done: Finished part of the phase after the step.
+            boost: Returns the factor on the learning rate of a weight that has been cut, by its
+                density, both 0-d.
         """
         own_decay = application == "decay" and not self.geometry.decays_through_base
         for group in self.base.param_groups:
@@ -85,8 +95,12 @@ class BaseStep:
                 budget=spent if own_decay else 0.0,
                 decay=self.budget(group, float(group.get("weight_decay") or 0.0)),
             )
+            shrinkage = 2.0 * spent if application == "proximal" else 0.0
             for weight in self._held(group):
-                weight.land(landing, 2.0 * spent if application == "proximal" else 0.0, done)
+                if boost is not None and weight.density is not None:
+                    weight.land(replace(landing, boost=boost(weight.density)), shrinkage, done)
+                else:
+                    weight.land(landing, shrinkage, done)
 
     def rates(self) -> Iterator[tuple[LatentWeight, float]]:
         """Yield each weight with the budget that a unit of ``alpha`` spends on it in a step."""

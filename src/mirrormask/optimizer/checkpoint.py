@@ -9,12 +9,13 @@ from torch import Tensor
 
 from mirrormask.errors import CheckpointError, LifecycleError
 from mirrormask.names import shorten
+from mirrormask.optimizer.cut import note_densities
 from mirrormask.optimizer.latent_weight import LatentWeight
 
 if TYPE_CHECKING:
     from mirrormask.optimizer.core import SparseOptimizer
 
-FORMAT = 2
+FORMAT = 3
 _OWN = "mirrormask"
 
 
@@ -53,6 +54,7 @@ def pack(optimizer: SparseOptimizer) -> dict[str, Any]:
         "budget": optimizer.budget,
         "pressure": dict(optimizer.pressure_state),
         "pending": optimizer.feedback.receive(),
+        "boost": optimizer.boosting.state_dict(),
         "seed": optimizer.seed,
         "stored": dict(optimizer.stored),
         "stored_contents": _contents(optimizer.stored),
@@ -84,12 +86,14 @@ def unpack(optimizer: SparseOptimizer, state_dict: dict[str, Any]) -> None:
     _load_base(optimizer, base_state)
     for parameter, (tensors, cut, squares) in latents.items():
         optimizer.weights[parameter].restore(tensors, cut, squares)
+    note_densities(optimizer.weights.values())
     for group, saved_group in zip(optimizer.param_groups, state_dict["param_groups"], strict=True):
         group.update({key: value for key, value in saved_group.items() if key != "params"})
     optimizer.steps_done = own["steps_done"]
     optimizer.budget = own["budget"]
     optimizer.pressure_state = dict(own["pressure"])
     optimizer.feedback.restore(own["pending"])
+    optimizer.boosting.load_state_dict(own["boost"])
     optimizer.seed = own["seed"]
     optimizer.stored = {name: tensor.clone() for name, tensor in own["stored"].items()}
 
@@ -218,6 +222,8 @@ def _problems(
         yield f"pressure={_short(pressure)}"
     if pending is not None and not _plain(pending):
         yield f"pending={_short(pending)}"
+    if (damage := optimizer.boosting.damage(own["boost"])) is not None:
+        yield _short(damage)
     if type(own["seed"]) is not int or own["seed"] < 0:
         yield f"seed={_short(own['seed'])}"
     if _contents(own["stored"]) != own["stored_contents"]:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from mirrormask.optimizer import checkpoint, ending, entry, preconditions, rewind, timetable
 from mirrormask.optimizer.base_step import BaseStep
+from mirrormask.optimizer.boosting import Boosting
 from mirrormask.optimizer.compacted import Compacted
 from mirrormask.optimizer.cut import is_exact, mask_of
 from mirrormask.optimizer.engines import refuse_met_in_backward, reshard
@@ -115,6 +116,7 @@ class SparseOptimizer(Optimizer):
         # Where torch and its tools look for what an optimizer keeps.
         self.state.update((p, weight.latents) for p, weight in self.weights.items())
         self.feedback = Feedback()
+        self.boosting = Boosting(recipe.boost)
         for weight in self.weights.values():
             # What the base kept from earlier steps belongs to the weight, not to its latents.
             if all(slot is not weight.parameter for slot in weight.slots.values()):
@@ -167,7 +169,9 @@ class SparseOptimizer(Optimizer):
         if measured is not None:
             self.feedback.send(with_pull(measured, self.recipe.pressure, self._base_step.rates()))
         first, length = self.phase()
-        self._base_step.land(application, alpha, done=(self.steps_done + 1 - first) / length)
+        done = (self.steps_done + 1 - first) / length
+        boost = self.boosting.follow(self.clock(), self._base_step.rates())
+        self._base_step.land(application, alpha, done=done, boost=boost)
         self.budget += self._base_step.budget(self._base_step.first_group(), alpha)
         self.steps_done += 1
         timetable.follow(self)

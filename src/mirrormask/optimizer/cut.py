@@ -84,3 +84,15 @@ def freeze(weights: Collection[LatentWeight], kept: Sequence[Tensor], base: Opti
             for value in base.state.get(slot, {}).values():
                 if isinstance(value, Tensor) and value.shape == cut.shape:
                     value.masked_fill_(cut, 0)
+    note_densities(weights)
+
+
+def note_densities(weights: Collection[LatentWeight]) -> None:
+    """Let each weight that is masked know the part of it, on all ranks, that is kept."""
+    masked = [weight for weight in weights if weight.cut is not None]
+    if not masked:
+        return
+    counts = count_true([mask_of(weight) for weight in masked])
+    for weight, count in zip(masked, counts, strict=True):
+        size = max(1, weight.parameter.numel())
+        weight.density = (count / size).to(weight.device, weight.dtype)

@@ -30,11 +30,13 @@ class LatentWeight(Held):
             state, so they live as long as this does.
         dense_gradient: ``|gradient|`` on all coordinates in the step at hand, if it was asked for.
         squares: Running mean of the squared gradient on all coordinates, while it is sensed.
+        density: Part of the whole weight that the last cut has kept, 0-d, on its device.
     """
 
     def __init__(self, target: Target, geometry: Geometry, generator: Generator) -> None:
         super().__init__(target)
         self.squares: Tensor | None = None
+        self.density: Tensor | None = None
         self._kept: Tensor | None = None  # bits, once there is a mask
         weight = self.local
         self._form = weight.dtype, weight.shape

@@ -46,16 +46,44 @@ def typical_pull(rates: Iterable[tuple[LatentWeight, float]]) -> Tensor:
     """
     moved, live = [], []
     for weight, rate in rates:
-        if weight.parameter.grad is None or rate <= 0:
-            continue
-        alive = weight.latents["x"] != 0
-        (step,) = weight.slots.values()
-        moved.append(weight.wrap(torch.where(alive, step, 0.0) / rate))
-        live.append(weight.wrap(alive))
+        if _moves(weight, rate):
+            alive = weight.latents["x"] != 0
+            (step,) = weight.slots.values()
+            moved.append(weight.wrap(torch.where(alive, step, 0.0) / rate))
+            live.append(weight.wrap(alive))
     if not moved:
         return torch.zeros(())
-    squares = sum_in_shards(moved, lambda step: local_part(step).square().sum()).sum()
-    return (squares / count_true(live).sum().clamp(min=1)).sqrt()
+    return (_squares(moved) / count_true(live).sum().clamp(min=1)).sqrt()
+
+
+@torch.no_grad()
+def relative_step(rates: Iterable[tuple[LatentWeight, float]]) -> Tensor:
+    """Return the step of live weights for a unit of rate, in parts of their size, 0-d.
+
+    Both are root mean squares over all weights; as for :func:`typical_pull` it is asked for between
+    the base optimizer's step and its landing, and only what moves counts.
+
+    Args:
+        rates: Each weight and the budget that a unit of ``alpha`` spends on it in this step.
+    """
+    moved, sizes = [], []
+    for weight, rate in rates:
+        if _moves(weight, rate):
+            x = weight.latents["x"]
+            step = weight.geometry.increment(weight.latents, weight.slots)
+            moved.append(weight.wrap(torch.where(x != 0, step, 0.0) / rate))
+            sizes.append(weight.wrap(x))
+    if not moved:
+        return torch.zeros(())
+    return (_squares(moved) / _squares(sizes)).sqrt()
+
+
+def _moves(weight: LatentWeight, rate: float) -> bool:
+    return weight.parameter.grad is not None and rate > 0
+
+
+def _squares(tensors: Sequence[Tensor]) -> Tensor:
+    return sum_in_shards(tensors, lambda tensor: local_part(tensor).square().sum()).sum()
 
 
 def with_pull(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from mirrormask.errors import ArgumentError
 from mirrormask.geometry import Euclidean, Geometry
 from mirrormask.masking import AtEnd, Masking
+from mirrormask.optimizer.rate_boost import RateBoost
 from mirrormask.pressure import NoPressure, Pressure
 
 
@@ -20,10 +21,11 @@ class Recipe:
         masking: When weights are cut, and which.
         rebalance: Fractions of the run, each in (0, 1], after which the latents are split anew at
             an unchanged weight, so that the metric is that of the start again.
+        boost: How much faster layers learn as they get sparser; None for not at all.
 
     Raises:
-        ArgumentError: If a fraction is outside (0, 1], or the pressure takes proximal steps that
-            the geometry does not have.
+        ArgumentError: If a fraction is outside (0, 1], the pressure takes proximal steps that the
+            geometry does not have, or one of the parts asks for increments that it does not move.
 
     Example:
         >>> from mirrormask.geometry import Factors
@@ -38,6 +40,7 @@ class Recipe:
     pressure: Pressure = field(default_factory=NoPressure)
     masking: Masking = field(default_factory=AtEnd)
     rebalance: tuple[float, ...] = ()
+    boost: RateBoost | None = None
 
     def __post_init__(self) -> None:
         if self.pressure.application == "proximal" and not self.geometry.reaches_zero:
@@ -49,6 +52,11 @@ class Recipe:
             raise ArgumentError(
                 f"{type(self.geometry).__name__} does not tell how far the optimizer moves its "
                 f"weights: leave the bound of {type(self.pressure).__name__} out, or use a mirror."
+            )
+        if self.boost is not None and not self.geometry.moves_increments:
+            raise ArgumentError(
+                f"{type(self.geometry).__name__} cannot scale the steps of the optimizer: leave "
+                "the boost out, or use a mirror."
             )
         for fraction in self.rebalance:
             if not 0 < fraction <= 1:

@@ -50,7 +50,7 @@ def follow(optimizer: SparseOptimizer) -> None:
 def is_settled(optimizer: SparseOptimizer) -> bool:
     """Return whether nothing but steps is left: no cut, rewinding, balancing anew or measuring."""
     masking, pressure, steps = optimizer.recipe.masking, optimizer.recipe.pressure, optimizer.steps
-    clock = optimizer.clock()
+    clock, boost = optimizer.clock(), optimizer.recipe.boost
     for ahead in range(steps - optimizer.steps_done):
         step, later = optimizer.steps_done + 1 + ahead, replace(clock, step=clock.step + ahead)
         changes = (
@@ -60,6 +60,7 @@ def is_settled(optimizer: SparseOptimizer) -> bool:
             or masking.senses(step, steps)
             or optimizer.recipe.rebalances_after(step, steps)
             or pressure.measures_at(later)
+            or (boost is not None and boost.measures_at(later))
         )
         if changes:
             return False

@@ -44,6 +44,8 @@ from networks import Block, mlp
 
 RESULT = Path(__file__).parent / "results" / "live_training.json"
 LEVELS, BATCHES, ROUNDS = (0.9, 0.95, 0.99), (64, 128), 15
+# A run takes step after step: a turn has several, all but the first with warm caches.
+BLOCK_MS = 30.0
 Step = Callable[[], object]
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -73,6 +75,7 @@ class Linears:
             recipe,
             pressure=replace(recipe.pressure, until=1e-4),  # type: ignore[call-arg]
             masking=replace(recipe.masking, begin=0.0, end=1e-4),  # type: ignore[call-arg]
+            boost=None,
         )
         return mm.sparsify(
             sgd(model, self.rate), model, sparsity=sparsity, steps=self.steps, method=recipe
@@ -170,7 +173,7 @@ def measure(name: str, sparsity: float) -> list[dict[str, Any]]:
         other = with_sparselab(case.make(), sparsity) if case.rival else None
         if other is not None:
             runs["SparseLab"] = step_of(case, other, sgd(other, case.rate), batch)
-        timings = interleave(runs, rounds=ROUNDS, block_ms=1.0)
+        timings = interleave(runs, rounds=ROUNDS, block_ms=BLOCK_MS)
         row: dict[str, Any] = {"model": name, "sparsity": sparsity, "batch": size}
         row["milliseconds"] = {one: timings.median(one) for one in runs}
         for rival in [one for one in runs if one != "live"]:

@@ -153,7 +153,7 @@ def _time_forms(layer: Layer, x: torch.Tensor, rounds: int) -> tuple[Timings, Ma
     twins = {form: sparse_twin(layer, form) for form in forms_of(layer)}
     runs: dict[str, Any] = {form: _runner(twin, x) for form, twin in twins.items()}
     with torch.inference_mode():
-        timings = interleave({"dense": _runner(layer, x), **runs}, rounds=rounds, block_ms=0.2)
+        timings = interleave({"dense": _runner(layer, x), **runs}, rounds=rounds, block_ms=1.0)
     return timings, {form: twin.weight_bytes for form, twin in twins.items()}
 
 

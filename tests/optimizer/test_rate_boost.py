@@ -56,6 +56,16 @@ def test_speeds_are_a_running_mean_and_nonsense_is_left_out():
     assert boost.react(state, [0.08])["speed"] == pytest.approx(0.05)
 
 
+def test_the_fastest_speed_counts():
+    boost = RateBoost(reach=0.5)
+    state = boost.react(boost.see(boost.start(), clock(rate=0.1)), [0.05])
+    slower = boost.react(state, [0.001])
+    assert slower["speed"] < state["speed"]
+    assert boost.limit(slower, clock()) == boost.limit(state, clock())
+    faster = boost.react(state, [0.5])
+    assert boost.limit(faster, clock()) < boost.limit(state, clock())
+
+
 def test_measurements_are_spread_evenly_and_end():
     boost = RateBoost(until=0.5, intervals=10)
     asked = [step for step in range(400) if boost.measures_at(clock(step))]

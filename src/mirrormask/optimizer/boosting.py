@@ -41,6 +41,9 @@ class Boosting:
         """
         if self.boost is None:
             return None
+        rates = list(rates)
+        if all(weight.density is None for weight, _ in rates):
+            return None  # the first steps of a run are larger than any later ones
         if self.boost.measures_at(clock):
             measured = self._feedback.receive()
             if measured is not None:

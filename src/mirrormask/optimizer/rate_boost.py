@@ -29,6 +29,8 @@ class RateBoost:
     ``T`` of them, each of ``r`` times the size of the live weights and of random direction, weights
     wander by ``r sqrt(T)`` of their size. The boost never takes that beyond ``reach`` at the
     highest rate of the schedule, and where the rate as given is there already, nothing is boosted.
+    The fastest speed since the first cut counts: a limit that rose where gradients vanish would
+    throw a network that is about to die into infinity.
 
     Layers of few zeros are boosted little, tensors that are not made sparse never. The schedule
     keeps its shape: measured is the step for a unit of rate, and no more after ``until``.
@@ -45,14 +47,14 @@ class RateBoost:
         ArgumentError: If an argument is outside its domain.
     """
 
-    reach: float = 0.5
+    reach: float = 0.6
     until: float = 0.6
     intervals: int = 100
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.reach) and self.reach > 0):
             raise ArgumentError(
-                f"reach={self.reach} lets no weight move: use a positive number, such as 0.5."
+                f"reach={self.reach} lets no weight move: use a positive number, such as 0.6."
             )
         if not 0 < self.until <= 1:
             raise ArgumentError(f"until={self.until} is not in (0, 1]: use a part of the run.")
@@ -61,7 +63,7 @@ class RateBoost:
 
     def start(self) -> BoostState:
         """Return a state that knows of no speed and no rate."""
-        return {"speed": 0.0, "highest": 0.0}
+        return {"speed": 0.0, "fastest": 0.0, "highest": 0.0}
 
     def measures_at(self, clock: Clock) -> bool:
         """Return True at ``intervals`` evenly spaced steps before ``until``."""
@@ -79,7 +81,8 @@ class RateBoost:
         if not (math.isfinite(speed) and speed > 0):
             return state
         known = state["speed"] or speed
-        return state | {"speed": known + RECENT * (speed - known)}
+        speed = known + RECENT * (speed - known)
+        return state | {"speed": speed, "fastest": max(state["fastest"], speed)}
 
     def see(self, state: BoostState, clock: Clock) -> BoostState:
         """Return the state after a step at this rate."""
@@ -87,7 +90,7 @@ class RateBoost:
 
     def limit(self, state: BoostState, clock: Clock) -> float:
         """Return the largest factor, at least 1; it is 1 before the first measurement."""
-        stride = state["speed"] * state["highest"]
+        stride = state["fastest"] * state["highest"]
         if stride <= 0:
             return 1.0
         return max(1.0, self.reach / (stride * math.sqrt(clock.steps)))

@@ -38,6 +38,7 @@ LEVELS = (0.9, 0.95, 0.98, 0.99)
 SEEDS = (2000, 2001, 2002)
 DEFAULT = method("pilot").recipe
 UNBOUNDED = replace(DEFAULT, pressure=replace(DEFAULT.pressure, bound=None))  # type: ignore[call-arg]
+UNBOOSTED = replace(DEFAULT, boost=None)
 
 PARTS: dict[str, mm.Recipe] = {
     "default": DEFAULT,
@@ -45,11 +46,12 @@ PARTS: dict[str, mm.Recipe] = {
     "cut by magnitude": replace(DEFAULT, masking=replace(DEFAULT.masking, score="magnitude")),
     "cut at once": replace(DEFAULT, masking=ProjectAndFreeze(at=0.6, score="saliency", floor=0.1)),
     "no bound on the pressure": UNBOUNDED,
+    "no boost of the rate": UNBOOSTED,
     "no pressure": replace(DEFAULT, pressure=NoPressure()),
     # So wide a mirror is flat to a part in ten thousand; plain weights take no bound.
     "flat geometry": replace(DEFAULT, geometry=ScaledMirror(width=100.0)),
     "one scale for all layers": replace(DEFAULT, geometry=Mirror(a=0.5)),
-    "m*w factors, no bound": replace(UNBOUNDED, geometry=Factors(beta=1.0)),
+    "m*w factors, no bound, no boost": replace(UNBOUNDED, geometry=Factors(beta=1.0), boost=None),
     "no floor": replace(DEFAULT, masking=replace(DEFAULT.masking, floor=0.0)),
     "gradual magnitude pruning": method("gmp").recipe,
 }
@@ -174,7 +176,12 @@ def robustness() -> None:
             "AdamW, rate x 3": replace(adam, lr=adam.lr * 3),
             "AdamW, rate / 3": replace(adam, lr=adam.lr / 3),
         }
-        recipes = {"default": DEFAULT, "no bound": UNBOUNDED, "gmp": method("gmp").recipe}
+        recipes = {
+            "default": DEFAULT,
+            "no boost": UNBOOSTED,
+            "no boost, no bound": replace(UNBOUNDED, boost=None),
+            "gmp": method("gmp").recipe,
+        }
         # Results on the signals vary more, and cost less.
         for seed in SEEDS if problem == "mnist1d-cnn" else SEEDS[:1]:
             for change, setting in settings.items():

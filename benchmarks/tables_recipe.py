@@ -20,7 +20,7 @@ PROBLEMS = {
     "fashion-mlp": "MLP, Fashion-MNIST",
     "fashion-cnn": "small CNN, Fashion-MNIST",
 }
-BEARING = ("default", "no bound", "gmp")
+BEARING = ("default", "no boost", "no boost, no bound", "gmp")
 FORMER = "pilot-factors"
 # A label; the tuned comparison; the one of defaults, and its problem.
 UNTUNED = (
@@ -150,7 +150,7 @@ def parts(problem: str) -> str:
 
 
 def robustness() -> str:
-    """Return the table of changed settings: default / pressure without a bound / GMP."""
+    """Return the table of changed settings: the default, it without two of its parts, GMP."""
     found: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for run in read("robustness"):
         where = run["change"], run["problem"], str(run["sparsity"]), run["part"]
@@ -171,7 +171,7 @@ def robustness() -> str:
     headings = [
         f"{label}, {level}" for label in ("MNIST-1D", "Fashion-MNIST") for level in ("95 %", "99 %")
     ]
-    return table(["default / no bound / gmp", *headings], rows)
+    return table(["default / no boost / neither boost nor bound / gmp", *headings], rows)
 
 
 PARTS: dict[str, Callable[[], str]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mirrormask.geometry import Factors, Geometry, Mirror, ScaledMirror
 from mirrormask.masking import GradualCubic
 from mirrormask.methods.record import Knob, Method
-from mirrormask.optimizer import Recipe
+from mirrormask.optimizer import RateBoost, Recipe
 from mirrormask.pressure import Algorithm1, SeekTarget
 
 
@@ -25,6 +25,7 @@ def by_saliency(geometry: Geometry, push: float) -> Recipe:
         geometry=geometry,
         pressure=SeekTarget(until=0.6, push=push, slack=10.0, bound=1.0),
         masking=GradualCubic(begin=0.1, end=0.6, score="saliency", floor=0.1),
+        boost=RateBoost(),
     )
 
 

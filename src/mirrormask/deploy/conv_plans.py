@@ -8,7 +8,7 @@ import torch
 
 from mirrormask.deploy.made import Arrays
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels import Conv, Library, Rows, Tiles
+from mirrormask.kernels import VARIANTS, Conv, Library, Rows, Tiles
 
 
 class ConvPlan(Protocol):
@@ -105,7 +105,26 @@ def plan_conv(library: Library, conv: Conv, rows: Rows, arrays: Arrays) -> ConvP
         ArgumentError: The images do not fit the kernel, or are too large.
     """
     _, columns, values = arrays
-    tiles = Tiles(conv=conv, outputs=rows.rows, nonzeros=values.numel(), variant=rows.variant)
-    if library.tiles.plan(tiles) and tiles.pays:
+    tiles = tiles_that_pay(library, conv, outputs=rows.rows, nonzeros=values.numel(), padded=False)
+    if tiles is not None:
         return TilesPlan(library, tiles, rows, values)
     return PlanesPlan(library, conv, rows, columns)
+
+
+def tiles_that_pay(
+    library: Library, conv: Conv, *, outputs: int, nonzeros: int, padded: bool
+) -> Tiles | None:
+    """Plan a convolution in tiles; None where planes seem faster, or its sizes cannot be.
+
+    Args:
+        library: The kernels.
+        conv: What is given of the sizes.
+        outputs: Channels that come out.
+        nonzeros: Weights.
+        padded: Whether the other way would find its input padded already.
+    """
+    variant = VARIANTS.index(library.variant)
+    tiles = Tiles(
+        conv=conv, outputs=outputs, nonzeros=nonzeros, variant=variant, padded=int(padded)
+    )
+    return tiles if library.tiles.plan(tiles) and tiles.pays else None

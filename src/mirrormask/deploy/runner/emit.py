@@ -12,8 +12,9 @@ from mirrormask.deploy.runner.copies import copy_steps
 from mirrormask.deploy.runner.operations import Network, Operation
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Port, Storage, View
+from mirrormask.deploy.runner.tiling import layout_of, pads_of, write_outputs
 from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS
-from mirrormask.deploy.runner.weights import Weights
+from mirrormask.deploy.runner.weights import Weights, numbered, places_of
 from mirrormask.runtime import description, steps
 from mirrormask.runtime.steps import Place
 
@@ -28,6 +29,7 @@ def emit(network: Network) -> description.Description:
     Raises:
         UnsupportedError: A buffer is larger than 32-bit places reach.
     """
+    write_outputs(network)
     arena = place_buffers(network.operations)
     writer = _Writer()
     for operation in network.operations:
@@ -56,6 +58,8 @@ class _Writer:
                 self.steps += copy_steps(operation)
             case ops.Sparse():
                 self.steps.append(self._sparse(operation))
+            case ops.Convolution():
+                self.steps.append(self._convolution(operation))
             case ops.Pooling():
                 self.steps.append(_pool(operation))
             case ops.Pointwise():
@@ -88,7 +92,8 @@ class _Writer:
         source, out, add = operation.source.storage, operation.out, operation.add
         added = Place() if add is None else add.storage.place
         tile = _is_tile(operation)
-        matrix = self.weights.matrix(operation, tile=tile)
+        places = numbered(operation) if tile else places_of(operation)
+        matrix = self.weights.matrix(operation, places)
         if out.grid.positions == 1:
             return steps.Vector(source=source.place, out=out.place, add=added, matrix=matrix)
         if tile:
@@ -111,6 +116,29 @@ class _Writer:
             add_step=0 if add is None else add.storage.steps[CHANNELS],
             front=out.front,
             mask=self.weights.mask(out),
+        )
+
+    def _convolution(self, operation: ops.Convolution) -> steps.Step:
+        source, out, add = operation.source, operation.out, operation.add
+        taps = operation.taps
+        gaps = isinstance(out, Storage) and not (out.gapless and out.used == out.plane)
+        images, channels, *rows, columns = source.shape
+        return steps.Convolution(
+            source=source.storage.place,
+            out=out.place,
+            add=Place() if add is None else add.storage.place,
+            matrix=self.weights.matrix(operation, numbered(operation)),
+            size=(channels, rows[0] if rows else 1, columns),
+            images=images,
+            kernel=taps.kernel,
+            stride=taps.stride,
+            dilation=taps.dilation,
+            pad=pads_of(taps),
+            source_layout=layout_of(source.storage),
+            out_layout=layout_of(out),
+            add_layout=(0, 0, 0) if add is None else layout_of(add.storage),
+            front=out.front if isinstance(out, Storage) else 0,
+            plane=out.plane if isinstance(out, Storage) and gaps else 0,
         )
 
     def _pointwise(self, operation: ops.Pointwise) -> steps.Step:
@@ -188,7 +216,7 @@ def _is_tile(operation: ops.Sparse) -> bool:
 
 def _behind(step: steps.Step, masks: int) -> steps.Step:
     """Return a step whose matrix lies behind so many integers of masks."""
-    if not isinstance(step, steps.Planes | steps.Vector | steps.Tile):
+    if not isinstance(step, steps.Planes | steps.Vector | steps.Tile | steps.Convolution):
         return step
     matrix = step.matrix
     moved = replace(matrix, starts=matrix.starts + masks, columns=matrix.columns + masks)

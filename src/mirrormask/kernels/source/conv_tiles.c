@@ -18,7 +18,7 @@ struct tiles_job {
     const struct mm_tiles *t;
     const struct mm_rows *w; /* as mm_tiles_fill laid them out */
     const struct mm_tile_variant *variant;
-    const float *x;
+    const float *x, *add; /* add may be NULL */
     float *y;
     int64_t group;
     const float *in; /* planes */
@@ -53,14 +53,14 @@ static void find_source(const struct tiles_job *j, int64_t a, int64_t left, stru
     const struct mm_tiles *t = j->t;
     const struct mm_conv *c = &t->conv;
     int64_t share = j->variant->lanes / t->side_by_side, tiles = tiles_of_group(j);
-    int64_t high = c->in_place ? 1 : c->height, wide = c->height * c->width / high;
+    int64_t high = t->flat ? 1 : c->height, wide = c->height * c->width / high;
     int64_t column = left - c->pad[0], step = c->stride[1];
     int64_t from = column < 0 ? up(-column, step) : 0, to = up(most(wide - column, 0), step);
     for (int64_t l = 0; l < tiles; l++) {
         int64_t tile = j->group * t->side_by_side + l;
         int64_t row = tile % t->count * t->tile * c->stride[0] + a - c->pad[2];
         source->inside[l] = lanes_in(from, to, l * share, share);
-        source->at[l] = (tile / t->count * c->channels * high + row) * wide + column - l * share * step;
+        source->at[l] = tile / t->count * t->in.image + row * t->in.row + column - l * share * step;
         source->first[l] = row < 0 ? up(-row, c->stride[0]) : 0;
         source->end[l] = source->inside[l] ? up(most(high - row, 0), c->stride[0]) : 0;
     }
@@ -78,8 +78,8 @@ static int find_sources(struct tiles_job *j)
         return 0;
     j->sources = (struct mm_sources){.all = source, .count = count, .tiles = tiles_of_group(j),
                                      .lines = t->tile + t->reach, .step = c->stride[1],
-                                     .line = c->stride[0] * c->width, .to_line = t->width * lanes,
-                                     .channel = c->height * c->width, .width = t->width};
+                                     .line = c->stride[0] * t->in.row, .to_line = t->width * lanes,
+                                     .channel = t->in.channel, .width = t->width};
     for (int64_t a = 0; a < c->stride[0]; a++)
         for (int64_t b = 0; mm_meets(c, 0, a) && b < c->stride[1]; b++) {
             if (!mm_meets(c, 1, b))
@@ -99,9 +99,36 @@ static void pack_part(void *context, int part, int parts)
     const struct mm_tiles *t = j->t;
     const struct mm_conv *c = &t->conv;
     int64_t share = up(c->channels, parts), from = share * part, end = least(from + share, c->channels);
-    int64_t pixels = c->height * c->width, planes = c->phases[0] * c->phases[1] * t->plane;
+    int64_t planes = c->phases[0] * c->phases[1] * t->plane;
     for (int64_t channel = from; channel < end; channel++)
-        j->variant->pack(&j->sources, j->x + channel * pixels, j->packed + channel * planes);
+        j->variant->pack(&j->sources, j->x + channel * t->in.channel, j->packed + channel * planes);
+}
+
+/* The lanes of register v of a row that have a neighbour to their right, or left, in the same row. */
+static void find_neighbours(const struct tiles_job *j, int64_t v, uint16_t *right, uint16_t *left)
+{
+    int64_t lanes = j->variant->lanes, share = lanes / j->t->side_by_side;
+    uint16_t first = 0, last = 0;
+    for (int64_t l = 0; l < lanes; l += share)
+        first |= (uint16_t)(1u << l), last |= (uint16_t)(1u << (l + share - 1));
+    *right = v == 0 ? (uint16_t)~first : 0xffff, *left = v == j->t->width - 1 ? (uint16_t)~last : 0xffff;
+}
+
+/* Registers [from, from + count) of tile l of the group: where they belong. */
+static void find_tile(const struct tiles_job *j, int64_t l, int64_t from, int64_t count,
+                      struct mm_patch_places *places)
+{
+    const struct mm_tiles *t = j->t;
+    int64_t share = j->variant->lanes / t->side_by_side, tile = j->group * t->side_by_side + l;
+    int64_t image = tile / t->count, row = tile % t->count * t->tile + from / t->width, v = from % t->width;
+    for (int64_t k = 0; k < count; k++, v++) {
+        if (v == t->width)
+            v = 0, row++;
+        int64_t left = v * j->variant->lanes - t->late, at = left - l * share;
+        places->inside[l][k] = row < t->size[0] ? lanes_in(-left, t->size[1] - left, l * share, share) : 0;
+        places->to[l][k] = image * t->out.image + row * t->out.row + at;
+        places->add[l][k] = image * t->add.image + row * t->add.row + at;
+    }
 }
 
 /* Registers [from, from + count) of all tiles: where they belong. */
@@ -109,33 +136,18 @@ static void find_places(const struct tiles_job *j, int64_t from, int64_t count,
                         struct mm_patch_places *places)
 {
     const struct mm_tiles *t = j->t;
-    int64_t share = j->variant->lanes / t->side_by_side;
-    memset(places, 0, sizeof *places);
-    places->tiles = tiles_of_group(j), places->channel = t->size[0] * t->size[1];
+    int64_t lanes = j->variant->lanes, full = (INT64_C(1) << lanes) - 1;
+    places->tiles = tiles_of_group(j);
+    places->channel = t->out.channel, places->add_channel = t->add.channel;
     for (int64_t k = 0; k < count; k++)
-        for (int64_t l = 0; l < j->variant->lanes; l++) {
-            int64_t column = (from + k) % t->width * j->variant->lanes + l % share;
-            int last = column == t->width * share - 1;
-            places->right[k] |= (uint16_t)((column != 0) << l), places->left[k] |= (uint16_t)(!last << l);
-        }
-    for (int64_t l = 0; l < places->tiles; l++) {
-        int64_t tile = j->group * t->side_by_side + l, top = tile % t->count * t->tile;
-        for (int64_t k = 0; k < count; k++) {
-            int64_t i = top + (from + k) / t->width;
-            int64_t left = (from + k) % t->width * j->variant->lanes - t->late;
-            if (i >= t->size[0])
-                continue;
-            places->inside[l][k] = lanes_in(-left, t->size[1] - left, l * share, share);
-            places->to[l][k] = tile / t->count * t->outputs * places->channel + i * t->size[1] + left -
-                               l * share;
-        }
-    }
-    int64_t wide = j->variant->lanes, filled = t->size[0] > 1 ? count / t->width * t->size[1] : count * wide;
-    places->whole = places->tiles == 1 && filled == count * wide;
+        find_neighbours(j, (from + k) % t->width, &places->right[k], &places->left[k]);
+    for (int64_t l = 0; l < places->tiles; l++)
+        find_tile(j, l, from, count, places);
+    places->whole = places->tiles == 1;
     for (int64_t k = 0; k < count; k++)
-        places->whole &= places->inside[0][k] == (1u << wide) - 1;
-    if (t->conv.images * t->outputs * places->channel > LARGE_OUTPUT)
-        places->ahead = filled;
+        places->whole &= places->inside[0][k] == full;
+    int large = t->conv.images * t->outputs * t->size[0] * t->size[1] > LARGE_OUTPUT;
+    places->ahead = !large ? 0 : t->size[0] > 1 ? count / t->width * t->out.row : count * lanes;
 }
 
 /* A chunk of rows for one patch. */
@@ -150,6 +162,7 @@ static void multiply(const struct tiles_job *j, int64_t chunk, const struct patc
     for (int64_t b = 0; b < t->blocks; b++) {
         w.starts = j->w->starts + (from * t->blocks + b * rows) * groups;
         w.begins = b == 0, w.ends = b == t->blocks - 1, w.relu = w.ends && j->w->relu;
+        w.add = w.ends && j->add ? j->add + from * t->add.channel : NULL;
         j->variant->patches[patch->count - 1](&w, &patch->places, j->in + patch->at * j->variant->lanes,
                                               sums, j->y + from * patch->places.channel);
     }
@@ -194,7 +207,7 @@ static int find_input(struct tiles_job *j)
 {
     const struct mm_tiles *t = j->t;
     if (t->direct) {
-        j->in = j->x + j->group * t->conv.channels * t->plane;
+        j->in = j->x + j->group * t->in.image;
         return 1;
     }
     j->in = j->packed = mm_scratch(MM_SCRATCH_INPUT, t->floats);
@@ -227,15 +240,15 @@ static void groups_part(void *context, int part, int parts)
         one_group(j, group, 1);
 }
 
-int mm_tiles_conv2d(const struct mm_tiles *t, const struct mm_rows *w, const float *x, float *y,
-                    int threads)
+int mm_tiles_run(const struct mm_tiles *t, const struct mm_rows *w, const float *x, const float *add,
+                 float *y, int threads)
 {
-    if (!t || !t->pays || mm_bad_rows(w) || w->rows != t->outputs || w->variant != t->variant ||
+    if (!t || !t->fits || mm_bad_rows(w) || w->rows != t->outputs || w->variant != t->variant ||
         threads < 1 || !x || !y)
         return MM_BAD_ARGUMENT;
     atomic_int failed = 0;
-    struct tiles_job j = {.t = t, .w = w, .variant = mm_tiles_for((int)t->variant), .x = x, .y = y,
-                          .failed = &failed};
+    struct tiles_job j = {.t = t, .w = w, .variant = mm_tiles_for((int)t->variant), .x = x, .add = add,
+                          .y = y, .failed = &failed};
     int64_t groups = groups_of(t), work = t->nonzeros * t->tile * t->width * j.variant->lanes;
     int all = mm_threads_for(threads, work * groups);
     /* Whole groups need no waiting for each other, but may leave threads idle at the end. */
@@ -247,4 +260,10 @@ int mm_tiles_conv2d(const struct mm_tiles *t, const struct mm_rows *w, const flo
             one_group(&j, group, threads);
     }
     return failed ? MM_NO_MEMORY : MM_OK;
+}
+
+int mm_tiles_conv2d(const struct mm_tiles *t, const struct mm_rows *w, const float *x, float *y,
+                    int threads)
+{
+    return mm_tiles_run(t, w, x, NULL, y, threads);
 }

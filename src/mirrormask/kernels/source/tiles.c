@@ -126,6 +126,7 @@ INLINE floats from_left(floats value, floats before, uint16_t keep)
                           const float *x, float *sums, float *y)                                   \
     {                                                                                              \
         const int32_t *group = w->starts;                                                          \
+        const float *add = w->add;                                                                 \
         for (int64_t r = 0; r < w->rows; r++, sums += N * LANES, y += places->channel) {           \
             floats s[N], first = all(w->bias ? w->bias[r] : 0.0f);                                 \
             int begins = w->begins;                                                                \
@@ -149,6 +150,10 @@ INLINE floats from_left(floats value, floats before, uint16_t keep)
                     from_right(s[j], j + 1 < N ? s[j + 1] : all(0.0f), places->left[j]);           \
             }                                                                                      \
             add_##N(w, group++, x, s);                                                             \
+            for (int64_t l = 0; add && l < places->tiles; l++)                                     \
+                _Pragma("GCC unroll 16") for (int j = 0; j < N; j++) s[j] +=                       \
+                    take_some(all(0.0f), PLUS(add, places->add[l][j]), 1, places->inside[l][j]);   \
+            add = add ? add + places->add_channel : NULL;                                          \
             _Pragma("GCC unroll 16") for (int j = 0; j < N; j++)                                   \
             {                                                                                      \
                 s[j] += begins ? first : load(sums + j * LANES);                                   \
@@ -159,7 +164,7 @@ INLINE floats from_left(floats value, floats before, uint16_t keep)
             }                                                                                      \
             if (w->ends && places->whole) {                                                        \
                 _Pragma("GCC unroll 16") for (int j = 0; j < N; j++)                               \
-                    store(y + places->to[0][0] + j * LANES, s[j]);                                 \
+                    store(y + places->to[0][j], s[j]);                                             \
             } else if (w->ends) {                                                                  \
                 for (int64_t l = 0; l < places->tiles; l++)                                        \
                     _Pragma("GCC unroll 16") for (int j = 0; j < N; j++)                           \

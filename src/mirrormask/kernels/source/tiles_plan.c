@@ -86,7 +86,8 @@ static double cost_of_planes(const struct mm_tiles *t, int64_t lanes)
     const struct mm_conv *c = &t->conv;
     double registers = (double)(c->plane_width * c->out_height) / (double)lanes;
     double read = (double)(c->plane_width * c->plane_height) / (double)lanes * planes_of(t);
-    double pack = c->in_place ? 0 : read * (c->stride[1] == 1 ? 6 : 20);
+    int ready = c->in_place || (t->padded && c->stride[0] == 1 && c->stride[1] == 1);
+    double pack = ready ? 0 : read * (c->stride[1] == 1 ? 6 : 20);
     return (double)c->images *
            (pack + registers * ((double)t->nonzeros * 1.5 + (double)t->outputs * 6));
 }
@@ -121,6 +122,21 @@ static double best_tile(struct mm_tiles *best, struct mm_tiles t, int64_t seen, 
     return lowest;
 }
 
+static struct mm_layout without_gaps(int64_t channels, int64_t height, int64_t width)
+{
+    return (struct mm_layout){channels * height * width, height * width, width};
+}
+
+/* Layouts that are not given, and whether rows follow each other in all of them. */
+static void find_layouts(struct mm_tiles *t)
+{
+    const struct mm_conv *c = &t->conv;
+    struct mm_layout in = without_gaps(c->channels, c->height, c->width);
+    struct mm_layout out = without_gaps(t->outputs, c->out_height, c->out_width);
+    t->in = t->in.row ? t->in : in, t->out = t->out.row ? t->out : out, t->add = t->add.row ? t->add : out;
+    t->flat = c->in_place && t->in.row == in.row && t->out.row == out.row && t->add.row == out.row;
+}
+
 int mm_tiles_plan(struct mm_tiles *t)
 {
     if (!t || t->outputs < 1 || t->outputs > INT32_MAX || t->nonzeros < 0 || t->nonzeros > INT32_MAX ||
@@ -130,21 +146,22 @@ int mm_tiles_plan(struct mm_tiles *t)
                                                ? mm_tiles_for((int)t->variant)
                                                : NULL;
     const struct mm_conv *c = &t->conv;
-    t->pays = 0;
+    t->fits = t->pays = 0;
     if (!variant || c->images == 0)
         return MM_OK;
     int64_t lanes = variant->lanes;
-    t->size[0] = c->in_place ? 1 : c->out_height;
-    t->size[1] = c->in_place ? c->out_height * c->out_width : c->out_width;
+    find_layouts(t);
+    t->size[0] = t->flat ? 1 : c->out_height;
+    t->size[1] = t->flat ? c->out_height * c->out_width : c->out_width;
     t->reach = c->dilation[0] * (c->kernel[0] - 1) / c->stride[0];
     int64_t across = c->dilation[1] * (c->kernel[1] - 1) / c->stride[1];
     /* Columns left of the first pixel are zero; so are those behind the last one. */
     t->first = least(across, c->pad[0] / c->stride[1]);
     int64_t seen = least(up(c->width + c->pad[0], c->stride[1]) - t->first, t->size[1] + across - t->first);
-    int64_t wide = c->in_place ? t->size[1] : most(t->size[1], seen);
+    int64_t wide = t->flat ? t->size[1] : most(t->size[1], seen);
     if (across > FURTHEST)
         return MM_OK;
-    t->direct = c->in_place && t->size[1] % lanes == 0;
+    t->direct = t->flat && t->size[1] % lanes == 0;
     double before = cost_of_planes(t, lanes), lowest = 1e300;
     struct mm_tiles best = *t;
     for (t->side_by_side = 1; t->side_by_side <= lanes; t->side_by_side *= 2)
@@ -152,7 +169,7 @@ int mm_tiles_plan(struct mm_tiles *t)
     if (lowest == 1e300)
         return MM_OK;
     *t = best;
-    t->plane = (t->tile + t->reach) * t->width * lanes;
+    t->plane = t->direct ? t->in.channel : (t->tile + t->reach) * t->width * lanes;
     /* Planes a multiple of 256 bytes apart would fight for the same lines of the cache. */
     if (t->plane / lanes % 4 == 0 && !t->direct)
         t->plane += lanes;
@@ -160,7 +177,8 @@ int mm_tiles_plan(struct mm_tiles *t)
         return MM_OK;
     t->floats = t->plane * c->channels * c->phases[0] * c->phases[1];
     /* A 1x1 kernel's loads are no longer than registers either way: there only blocks gain. */
-    t->pays = MM_ALWAYS_TILES || (lowest < before && (!c->in_place || t->blocks > 1));
+    t->fits = 1;
+    t->pays = MM_ALWAYS_TILES || (lowest < before && (!t->flat || t->blocks > 1));
     return MM_OK;
 }
 
@@ -212,7 +230,7 @@ static int fill_groups(const struct mm_tiles *t, const struct mm_rows *w, int32_
 int mm_tiles_fill(const struct mm_tiles *t, const struct mm_rows *w, int32_t *starts, int32_t *offsets,
                   float *values)
 {
-    if (!t || !t->pays || mm_bad_rows(w) || w->rows != t->outputs || w->starts[w->rows] != t->nonzeros ||
+    if (!t || !t->fits || mm_bad_rows(w) || w->rows != t->outputs || w->starts[w->rows] != t->nonzeros ||
         !starts || (t->nonzeros > 0 && (!w->columns || !w->values || !offsets || !values)))
         return MM_BAD_ARGUMENT;
     const struct mm_conv *c = &t->conv;

@@ -46,6 +46,14 @@ static uint16_t lanes_in(int64_t from, int64_t to, int64_t first, int64_t count)
     return to <= from ? 0 : (uint16_t)(((1u << (to - from)) - 1) << (first + from));
 }
 
+/* Each bit with a zero behind it. */
+static uint32_t with_zeros(uint32_t bits)
+{
+    bits = (bits | bits << 8) & 0x00ff00ff, bits = (bits | bits << 4) & 0x0f0f0f0f;
+    bits = (bits | bits << 2) & 0x33333333;
+    return (bits | bits << 1) & 0x55555555;
+}
+
 /* One register of the lines of all tiles as phase `a` of the rows sees them, from column `left` of the
  * padded image on. */
 static void find_source(const struct tiles_job *j, int64_t a, int64_t left, struct mm_source *source)
@@ -60,6 +68,7 @@ static void find_source(const struct tiles_job *j, int64_t a, int64_t left, stru
         int64_t tile = j->group * t->side_by_side + l;
         int64_t row = tile % t->count * t->tile * c->stride[0] + a - c->pad[2];
         source->inside[l] = lanes_in(from, to, l * share, share);
+        source->others[l] = with_zeros(source->inside[l]);
         source->at[l] = tile / t->count * t->in.image + row * t->in.row + column - l * share * step;
         source->first[l] = row < 0 ? up(-row, c->stride[0]) : 0;
         source->end[l] = source->inside[l] ? up(most(high - row, 0), c->stride[0]) : 0;

@@ -31,6 +31,11 @@ INLINE floats take_some(floats others, address from, int64_t step, uint16_t insi
             others[i] = *(const float *)(from + (address)(i * step) * sizeof(float));
     return others;
 }
+INLINE floats take_others(floats others, address from, uint16_t inside, uint32_t bits)
+{
+    (void)bits;
+    return take_some(others, from, 2, inside);
+}
 INLINE void put_some(address to, floats value, uint16_t inside)
 {
     for (int i = 0; i < LANES; i++)
@@ -45,6 +50,15 @@ INLINE floats take_some(floats others, address from, int64_t step, uint16_t insi
     ints number = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, at = number * (int32_t)step;
     return (floats)_mm512_mask_i32gather_ps((__m512)others, inside, (__m512i)at, (const void *)from, 4);
 }
+/* The same for a step of 2, where two loads are faster. */
+INLINE floats take_others(floats others, address from, uint16_t inside, uint32_t bits)
+{
+    __m512 low = _mm512_maskz_loadu_ps((__mmask16)bits, (const void *)from);
+    __m512 high = _mm512_maskz_loadu_ps((__mmask16)(bits >> 16), (const void *)PLUS(from, LANES));
+    ints even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+    __m512 value = _mm512_permutex2var_ps(low, (__m512i)even, high);
+    return (floats)_mm512_mask_mov_ps((__m512)others, inside, value);
+}
 INLINE void put_some(address to, floats value, uint16_t inside)
 {
     _mm512_mask_storeu_ps((void *)to, inside, (__m512)value);
@@ -58,6 +72,14 @@ INLINE floats take_some(floats others, address from, int64_t step, uint16_t insi
             (__m256)others, _mm256_maskload_ps((const void *)from, _mm256_castps_si256(mask)), mask);
     ints number = {0, 1, 2, 3, 4, 5, 6, 7}, at = number * (int32_t)step;
     return (floats)_mm256_mask_i32gather_ps((__m256)others, (const void *)from, (__m256i)at, mask, 4);
+}
+INLINE floats take_others(floats others, address from, uint16_t inside, uint32_t bits)
+{
+    __m256 low = _mm256_maskload_ps((const void *)from, mask_of((uint16_t)(bits & 0xff)));
+    __m256 high = _mm256_maskload_ps((const void *)PLUS(from, LANES), mask_of((uint16_t)(bits >> 8)));
+    __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(low, high, 0x88));
+    __m256 value = _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xd8));
+    return (floats)_mm256_blendv_ps((__m256)others, value, _mm256_castsi256_ps(mask_of(inside)));
 }
 INLINE void put_some(address to, floats value, uint16_t inside)
 {
@@ -211,7 +233,11 @@ INLINE void pack_by(const struct mm_sources *sources, const float *from, float *
             floats value = all(0.0f);
             for (int64_t l = 0; l < tiles; l++) {
                 address place = PLUS(from, source->at[l]);
-                if (i >= source->first[l] && i < source->end[l])
+                if (i < source->first[l] || i >= source->end[l])
+                    continue;
+                if (step == 2)
+                    value = take_others(value, place, source->inside[l], source->others[l]);
+                else
                     value = take_some(value, place, step, source->inside[l]);
                 if (n < sources->width)
                     __builtin_prefetch((const void *)PLUS(place, sources->channel));
@@ -226,6 +252,10 @@ static void pack(const struct mm_sources *sources, const float *from, float *to)
         pack_by(sources, from, to, 1, 1);
     else if (sources->step == 1)
         pack_by(sources, from, to, sources->tiles, 1);
+    else if (sources->step == 2 && sources->tiles == 1)
+        pack_by(sources, from, to, 1, 2);
+    else if (sources->step == 2)
+        pack_by(sources, from, to, sources->tiles, 2);
     else
         pack_by(sources, from, to, sources->tiles, sources->step);
 }

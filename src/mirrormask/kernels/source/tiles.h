@@ -14,6 +14,7 @@ struct mm_source {
     int64_t at[MM_MOST_TILES];
     int64_t first[MM_MOST_TILES], end[MM_MOST_TILES]; /* the lines that are inside the image */
     uint16_t inside[MM_MOST_TILES];
+    uint32_t others[MM_MOST_TILES]; /* the bits of `inside`, each with a zero behind it: for a step of 2 */
 };
 struct mm_sources {
     const struct mm_source *all;

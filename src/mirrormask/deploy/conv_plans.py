@@ -105,14 +105,14 @@ def plan_conv(library: Library, conv: Conv, rows: Rows, arrays: Arrays) -> ConvP
         ArgumentError: The images do not fit the kernel, or are too large.
     """
     _, columns, values = arrays
-    tiles = tiles_that_pay(library, conv, outputs=rows.rows, nonzeros=values.numel(), padded=False)
+    tiles = tiles_that_pay(library, conv, outputs=rows.rows, nonzeros=values.numel(), packing=100)
     if tiles is not None:
         return TilesPlan(library, tiles, rows, values)
     return PlanesPlan(library, conv, rows, columns)
 
 
 def tiles_that_pay(
-    library: Library, conv: Conv, *, outputs: int, nonzeros: int, padded: bool
+    library: Library, conv: Conv, *, outputs: int, nonzeros: int, packing: int
 ) -> Tiles | None:
     """Plan a convolution in tiles; None where planes seem faster, or its sizes cannot be.
 
@@ -121,10 +121,8 @@ def tiles_that_pay(
         conv: What is given of the sizes.
         outputs: Channels that come out.
         nonzeros: Weights.
-        padded: Whether the other way would find its input padded already.
+        packing: The part of its packing that planes would have to do here, in percent.
     """
     variant = VARIANTS.index(library.variant)
-    tiles = Tiles(
-        conv=conv, outputs=outputs, nonzeros=nonzeros, variant=variant, padded=int(padded)
-    )
+    tiles = Tiles(conv=conv, outputs=outputs, nonzeros=nonzeros, variant=variant, packing=packing)
     return tiles if library.tiles.plan(tiles) and tiles.pays else None

@@ -80,7 +80,7 @@ class Tiles(ctypes.Structure):
         ("outputs", ctypes.c_int64),
         ("nonzeros", ctypes.c_int64),
         ("variant", ctypes.c_int64),
-        ("padded", ctypes.c_int64),
+        ("packing", ctypes.c_int64),
         ("input", Layout),
         ("output", Layout),
         ("added", Layout),

@@ -12,7 +12,7 @@ from mirrormask.deploy.runner.copies import copy_steps
 from mirrormask.deploy.runner.operations import Network, Operation
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Port, Storage, View
-from mirrormask.deploy.runner.tiling import layout_of, pads_of, write_outputs
+from mirrormask.deploy.runner.tiling import join_single, layout_of, pads_of, write_outputs
 from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS
 from mirrormask.deploy.runner.weights import Weights, numbered, places_of
 from mirrormask.runtime import description, steps
@@ -29,6 +29,7 @@ def emit(network: Network) -> description.Description:
     Raises:
         UnsupportedError: A buffer is larger than 32-bit places reach.
     """
+    join_single(network)
     write_outputs(network)
     arena = place_buffers(network.operations)
     writer = _Writer()

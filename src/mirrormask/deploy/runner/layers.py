@@ -33,14 +33,18 @@ class Builder:
         taps: Taps,
         groups: int,
         label: str,
+        readers: int = 1,
     ) -> View:
-        """Add a convolution of ``[n, c, h, w]`` or ``[n, c, w]``; weight ``[rows, c, kh, kw]``."""
+        """Add a convolution of ``[n, c, h, w]`` or ``[n, c, w]``; weight ``[rows, c, kh, kw]``.
+
+        ``readers`` is how many layers read what it reads.
+        """
         rows = weight.reshape(len(weight), -1)
         images, channels, *height, width = x.shape
         shape = images, channels, height[0] if height else 1, width
-        padded = isinstance(x.storage, Storage)
         product: ops.Sparse | ops.Convolution
-        if is_in_tiles(shape, rows, taps, padded=padded):
+        packing = self.mover.packing(x, taps, readers)
+        if is_in_tiles(shape, rows, taps, packing=packing):
             out = new_storage((images, len(rows), *_out_size(shape[ROWS:], taps)))
             product = ops.Convolution(
                 label=label,

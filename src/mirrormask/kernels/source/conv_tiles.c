@@ -88,17 +88,19 @@ static int find_sources(struct tiles_job *j)
     j->sources = (struct mm_sources){.all = source, .count = count, .tiles = tiles_of_group(j),
                                      .lines = t->tile + t->reach, .step = c->stride[1],
                                      .line = c->stride[0] * t->in.row, .to_line = t->width * lanes,
-                                     .channel = t->in.channel, .width = t->width};
-    for (int64_t a = 0; a < c->stride[0]; a++)
+                                     .channel = t->in.channel};
+    for (int64_t a = 0; a < c->stride[0]; a++) {
+        int64_t before = plane;
         for (int64_t b = 0; mm_meets(c, 0, a) && b < c->stride[1]; b++) {
             if (!mm_meets(c, 1, b))
                 continue;
             for (int64_t v = 0; v < t->width; v++, source++) {
-                source->to = plane + v * lanes;
+                source->to = plane + v * lanes, source->asks = plane == before;
                 find_source(j, a, (t->first + v * lanes) * c->stride[1] + b, source);
             }
             plane += t->plane;
         }
+    }
     return 1;
 }
 

@@ -74,7 +74,7 @@ struct mm_tiles {
     struct mm_conv conv;
     int64_t outputs, nonzeros;
     int64_t variant;
-    int64_t padded; /* 1: the other way finds its input padded already */
+    int64_t packing; /* the part that the other way has to do of its packing, in percent */
     struct mm_layout in, out, add; /* all zeros: [images, channels, rows, columns] without gaps */
 
     int64_t fits;         /* 0: it cannot be done in tiles, and the others mean nothing */

@@ -9,7 +9,8 @@
 #include <string.h>
 
 struct mm_made_conv {
-    struct mm_tiles tiles; /* where it does not fit, only its `conv` means something */
+    struct mm_tiles tiles; /* where they are not used, only layouts and `conv` mean something */
+    int tiled;
     struct mm_rows rows;   /* as the way that it is done wants them */
     int64_t bytes;
 };
@@ -24,26 +25,40 @@ struct mm_conv mm_conv_of(const struct mm_conv_step *s)
                             .pad = {s->pad[0], s->pad[1], s->pad[2], s->pad[3]}};
 }
 
+static int lies_so(struct mm_layout l, int64_t images, int64_t channels, int64_t height, int64_t width)
+{
+    return l.row == width && l.channel == height * width && (images == 1 || l.image == channels * l.channel);
+}
+
+/* Whether mm_conv2d can do it on the images as they lie. */
+static int is_plain(const struct mm_conv_step *s, const struct mm_conv *c)
+{
+    return s->add.space < 0 && lies_so(s->in_layout, c->images, c->channels, c->height, c->width) &&
+           lies_so(s->out_layout, c->images, s->matrix.rows, c->out_height, c->out_width);
+}
+
 struct mm_made_conv *mm_conv_made(const struct mm_program *p, const struct mm_conv_step *s)
 {
     struct mm_rows w = mm_rows_of(p, &s->matrix);
     struct mm_tiles t = {.conv = mm_conv_of(s), .outputs = w.rows, .nonzeros = s->matrix.nonzeros,
-                         .variant = w.variant, .in = s->in_layout, .out = s->out_layout,
+                         .variant = w.variant, .packing = 100, .in = s->in_layout, .out = s->out_layout,
                          .add = s->add.space < 0 ? s->out_layout : s->add_layout};
     if (mm_tiles_plan(&t) != MM_OK)
         return NULL;
-    int64_t starts = t.fits ? t.outputs * t.blocks * (t.right + t.left + 1) + 1 : 0;
-    int64_t numbers = starts + t.nonzeros * (t.fits ? 2 : 1);
+    /* Tiles cost no copies, which other layouts than mm_conv2d's would. */
+    int tiled = t.pays || (t.fits && !is_plain(s, &t.conv));
+    int64_t starts = tiled ? t.outputs * t.blocks * (t.right + t.left + 1) + 1 : 0;
+    int64_t numbers = starts + t.nonzeros * (tiled ? 2 : 1);
     int64_t bytes = (int64_t)sizeof(struct mm_made_conv) + numbers * 4;
     struct mm_made_conv *made = malloc((size_t)bytes);
     if (!made)
         return NULL;
-    *made = (struct mm_made_conv){t, w, bytes};
+    *made = (struct mm_made_conv){t, tiled, w, bytes};
     int32_t *room = (int32_t *)(made + 1), *offsets = room + starts;
     float *values = (float *)(offsets + t.nonzeros);
     made->rows.columns = offsets;
     int code;
-    if (t.fits) {
+    if (tiled) {
         made->rows.starts = room, made->rows.values = values;
         code = mm_tiles_fill(&t, &w, room, offsets, values);
     } else {
@@ -62,7 +77,7 @@ static const float *pixels_of(const float *x, struct mm_layout l, int64_t image,
     return x + image * l.image + channel * l.channel + row * l.row;
 }
 
-/* Where tiles do not fit: the images are copied to where mm_conv2d wants them, and back. */
+/* Otherwise the images are copied to where mm_conv2d wants them, and back. */
 static int run_copied(const struct mm_made_conv *made, const float *x, const float *add, float *y, int threads)
 {
     const struct mm_tiles *t = &made->tiles;
@@ -91,7 +106,14 @@ static int run_copied(const struct mm_made_conv *made, const float *x, const flo
     return code;
 }
 
-static void clear(float *from, const float *to) { memset(from, 0, (size_t)(to - from) * sizeof(float)); }
+/* Most gaps are one float, which is written before memset has begun. */
+static void clear(float *from, const float *to)
+{
+    if (to - from == 1)
+        *from = 0.0f;
+    else
+        memset(from, 0, (size_t)(to - from) * sizeof(float));
+}
 
 /* What lies between the pixels of the output, which later steps read as padding. */
 static void clear_gaps_of(const struct mm_conv_step *s, const struct mm_conv *c, float *y)
@@ -113,7 +135,9 @@ int mm_conv_run(const struct mm_conv_step *s, const struct mm_made_conv *made, c
     memset(y - s->front, 0, (size_t)s->front * sizeof(float));
     if (s->plane > 0)
         clear_gaps_of(s, &made->tiles.conv, y);
-    if (made->tiles.fits)
+    if (made->tiled)
         return mm_tiles_run(&made->tiles, &made->rows, x, add, y, threads);
+    if (is_plain(s, &made->tiles.conv))
+        return mm_conv2d(&made->tiles.conv, &made->rows, x, y, threads);
     return run_copied(made, x, add, y, threads);
 }

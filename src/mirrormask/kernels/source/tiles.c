@@ -224,8 +224,44 @@ enum { MOST = 16 };
 enum { MOST = 12 };
 #endif
 
-INLINE void pack_by(const struct mm_sources *sources, const float *from, float *to, int64_t tiles,
-                     int64_t step)
+INLINE floats take(floats others, address from, int64_t step, uint16_t inside, uint32_t bits)
+{
+    return step == 2 ? take_others(others, from, inside, bits) : take_some(others, from, step, inside);
+}
+
+/* The next channel is asked for while a channel is packed, in the order in which it lies: images may be
+ * in no cache. */
+INLINE void ask(address place, const struct mm_sources *sources, int64_t step)
+{
+    __builtin_prefetch((const void *)PLUS(place, sources->channel));
+    if (step == 2)
+        __builtin_prefetch((const void *)PLUS(place, sources->channel + LANES));
+}
+
+/* One register of all lines of a single tile. */
+INLINE void pack_register(const struct mm_sources *sources, const struct mm_source *source, address from,
+                          float *to, int64_t step)
+{
+    int64_t lines = sources->lines, first = source->first[0], end = source->end[0], i = 0;
+    address line = (address)sources->line * sizeof(float);
+    uint16_t inside = source->inside[0];
+    uint32_t others = source->others[0];
+    int asks = (int)source->asks;
+    from += (address)first * line, end = end < lines ? end : lines;
+    for (; i < first && i < lines; i++, to += sources->to_line)
+        store(to, all(0.0f));
+    for (; i < end; i++, to += sources->to_line, from += line) {
+        store(to, take(all(0.0f), from, step, inside, others));
+        if (asks)
+            ask(from, sources, step);
+    }
+    for (; i < lines; i++, to += sources->to_line)
+        store(to, all(0.0f));
+}
+
+/* Line by line, all registers of a line from so many tiles. */
+INLINE void pack_lines(const struct mm_sources *sources, const float *from, float *to, int64_t tiles,
+                       int64_t step)
 {
     for (int64_t i = 0; i < sources->lines; i++, to += sources->to_line, from += sources->line)
         for (int64_t n = 0; n < sources->count; n++) {
@@ -235,29 +271,33 @@ INLINE void pack_by(const struct mm_sources *sources, const float *from, float *
                 address place = PLUS(from, source->at[l]);
                 if (i < source->first[l] || i >= source->end[l])
                     continue;
-                if (step == 2)
-                    value = take_others(value, place, source->inside[l], source->others[l]);
-                else
-                    value = take_some(value, place, step, source->inside[l]);
-                if (n < sources->width)
-                    __builtin_prefetch((const void *)PLUS(place, sources->channel));
+                value = take(value, place, step, source->inside[l], source->others[l]);
+                if (source->asks)
+                    ask(place, sources, step);
             }
             store(to + source->to, value);
         }
 }
 
+INLINE void pack_by(const struct mm_sources *sources, const float *from, float *to, int64_t step)
+{
+    if (sources->tiles > 1)
+        pack_lines(sources, from, to, sources->tiles, step);
+    else if (step == 1 && sources->count > 1)
+        pack_lines(sources, from, to, 1, 1);
+    else
+        for (const struct mm_source *source = sources->all; source < sources->all + sources->count; source++)
+            pack_register(sources, source, PLUS(from, source->at[0]), to + source->to, step);
+}
+
 static void pack(const struct mm_sources *sources, const float *from, float *to)
 {
-    if (sources->tiles == 1 && sources->step == 1)
-        pack_by(sources, from, to, 1, 1);
-    else if (sources->step == 1)
-        pack_by(sources, from, to, sources->tiles, 1);
-    else if (sources->step == 2 && sources->tiles == 1)
-        pack_by(sources, from, to, 1, 2);
+    if (sources->step == 1)
+        pack_by(sources, from, to, 1);
     else if (sources->step == 2)
-        pack_by(sources, from, to, sources->tiles, 2);
+        pack_by(sources, from, to, 2);
     else
-        pack_by(sources, from, to, sources->tiles, sources->step);
+        pack_by(sources, from, to, sources->step);
 }
 
 const struct mm_tile_variant MM_NAME = {LANES, MOST, {PATCHES}, pack};

@@ -10,7 +10,8 @@ enum { MM_MOST_TILES = 16, MM_MOST_VECTORS = 16 };
  * first one holds the float at[l] of a channel, if the line is its first. Lanes without a bit in `inside`
  * become zero. */
 struct mm_source {
-    int64_t to; /* floats from the first line of the channel's planes */
+    int64_t to;   /* floats from the first line of the channel's planes */
+    int64_t asks; /* 1: for the lines of the next channel, which no source before does */
     int64_t at[MM_MOST_TILES];
     int64_t first[MM_MOST_TILES], end[MM_MOST_TILES]; /* the lines that are inside the image */
     uint16_t inside[MM_MOST_TILES];
@@ -21,7 +22,6 @@ struct mm_sources {
     int64_t count, tiles, lines;
     int64_t step, line, channel; /* floats between pixels, lines, channels */
     int64_t to_line;             /* floats between the places of lines */
-    int64_t width;               /* sources that do not read the same lines again */
 };
 /* Fill the planes of one channel. */
 typedef void (*mm_pack)(const struct mm_sources *sources, const float *from, float *to);

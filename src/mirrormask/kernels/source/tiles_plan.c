@@ -23,6 +23,7 @@ enum {
     ENOUGH = 160, /* multiply-adds with registers of a block's row, for each column of the kernel */
     FURTHEST = 16, /* pixels by which sums move */
     CHUNK = 64,
+    BEGIN = 3000, /* cycles before the first register of a group is packed, or there about */
     NEAR = 128 << 10 /* floats that stay in the second-level cache */
 };
 
@@ -70,14 +71,14 @@ static double cost(const struct mm_tiles *t, int64_t lanes)
     double of_patch = (double)up(registers, patches), moves = (double)(t->right + t->left);
     double tiles = (double)t->side_by_side, rows = (double)t->outputs * (double)patches;
     double lines = planes_of(t) * (double)((t->tile + t->reach) * t->width);
-    double pack = t->direct ? 0 : lines * (2 + (c->stride[1] == 1 ? 3 : 8) * tiles);
+    double pack = t->direct ? 0 : lines * (2 + (c->stride[1] == 1 ? 3 : c->stride[1] == 2 ? 4 : 24) * tiles);
     /* Each weight's chain of additions waits for itself where a patch is small. */
     double sums = (double)t->nonzeros * (double)patches * (0.6 + 0.7 * (of_patch < 4 ? 4 : of_patch));
     double each = 24 + 3 * of_patch + moves * (10 + of_patch) + (t->right && t->left ? 6 * of_patch : 0);
     int whole = t->side_by_side == 1 && t->size[1] % lanes == 0;
     double put = whole ? 1.5 * of_patch : 3 * of_patch * tiles;
     return (double)up(c->images * t->count, t->side_by_side) *
-           (pack + sums + rows * ((double)t->blocks * each + put));
+           (BEGIN + pack + sums + rows * ((double)t->blocks * each + put));
 }
 
 /* The same for convolutions as conv.c does them. */
@@ -86,10 +87,9 @@ static double cost_of_planes(const struct mm_tiles *t, int64_t lanes)
     const struct mm_conv *c = &t->conv;
     double registers = (double)(c->plane_width * c->out_height) / (double)lanes;
     double read = (double)(c->plane_width * c->plane_height) / (double)lanes * planes_of(t);
-    int ready = c->in_place || (t->padded && c->stride[0] == 1 && c->stride[1] == 1);
-    double pack = ready ? 0 : read * (c->stride[1] == 1 ? 6 : 20);
+    double pack = c->in_place ? 0 : read * (c->stride[1] == 1 ? 8 : 28) * (double)t->packing / 100;
     return (double)c->images *
-           (pack + registers * ((double)t->nonzeros * 1.5 + (double)t->outputs * 6));
+           (pack + registers * ((double)t->nonzeros * (c->in_place ? 1.45 : 1.6) + (double)t->outputs * 6));
 }
 
 /* Try so many tiles side by side; keeps what is better than `lowest`. */
@@ -139,7 +139,7 @@ static void find_layouts(struct mm_tiles *t)
 
 int mm_tiles_plan(struct mm_tiles *t)
 {
-    if (!t || t->outputs < 1 || t->outputs > INT32_MAX || t->nonzeros < 0 || t->nonzeros > INT32_MAX ||
+    if (!t || t->packing < 0 || t->packing > 100 || t->outputs < 1 || t->outputs > INT32_MAX || t->nonzeros < 0 || t->nonzeros > INT32_MAX ||
         mm_conv_plan(&t->conv) != MM_OK)
         return MM_BAD_ARGUMENT;
     const struct mm_tile_variant *variant = t->variant >= 0 && t->variant < MM_VARIANTS && mm_supported((int)t->variant)

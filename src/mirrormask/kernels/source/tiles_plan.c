@@ -24,7 +24,9 @@ enum {
     FURTHEST = 16, /* pixels by which sums move */
     CHUNK = 64,
     BEGIN = 3000, /* cycles before the first register of a group is packed, or there about */
-    NEAR = 128 << 10 /* floats that stay in the second-level cache */
+    NEAR = 128 << 10, /* floats that stay in the second-level cache, with what else is touched */
+    LARGE = 5 << 20, /* images of so many floats are in no cache: they are read and written faster */
+    LONG = 2         /* in long pieces, and tiles may be so many times as large */
 };
 
 /* Tests lay every convolution out in tiles. */
@@ -108,7 +110,9 @@ static double best_tile(struct mm_tiles *best, struct mm_tiles t, int64_t seen, 
     t.patch = moves ? variant->most / t.width * t.width : variant->most;
     double line = planes_of(&t) * (double)(t.width * variant->lanes);
     /* As few tiles as stay near; a few more may fill the registers better. */
-    double most_rows = NEAR / line - (double)t.reach;
+    double moved = (double)t.conv.images * ((double)t.conv.channels * (double)(t.conv.height * t.conv.width) +
+                                            (double)t.outputs * (double)(t.size[0] * t.size[1]));
+    double most_rows = (double)(moved > LARGE ? LONG * NEAR : NEAR) / line - (double)t.reach;
     int64_t fewest = most_rows < 1 ? t.size[0] : up(t.size[0], (int64_t)most_rows);
     for (t.count = fewest; t.count < fewest + t.side_by_side; t.count++) {
         t.tile = up(t.size[0], t.count);

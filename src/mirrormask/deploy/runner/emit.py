@@ -9,11 +9,12 @@ import numpy as np
 from mirrormask.deploy.runner import operations as ops
 from mirrormask.deploy.runner.arena import place_buffers
 from mirrormask.deploy.runner.copies import copy_steps
+from mirrormask.deploy.runner.image_steps import gate_step, pool_step
 from mirrormask.deploy.runner.operations import Network, Operation
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Port, Storage, View
 from mirrormask.deploy.runner.tiling import join_single, layout_of, pads_of, write_outputs
-from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS
+from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES
 from mirrormask.deploy.runner.weights import Weights, numbered, places_of
 from mirrormask.runtime import description, steps
 from mirrormask.runtime.steps import Place
@@ -62,11 +63,11 @@ class _Writer:
             case ops.Convolution():
                 self.steps.append(self._convolution(operation))
             case ops.Pooling():
-                self.steps.append(_pool(operation))
+                self.steps.append(pool_step(operation))
             case ops.Pointwise():
                 self.steps.append(self._pointwise(operation))
             case ops.Gate():
-                self.steps.append(_gate(operation))
+                self.steps.append(gate_step(operation))
             case ops.Norm():
                 self.steps.append(self._norm(operation))
             case ops.Attention():
@@ -234,45 +235,3 @@ def _gapless(view: View) -> Storage:
     if not storage.gapless:
         raise UnsupportedError("attention between padded convolutions")
     return storage
-
-
-def _pool(operation: ops.Pooling) -> steps.Step:
-    source, out, taps = operation.source.storage, operation.out, operation.taps
-    assert isinstance(source, Storage)
-    image, plane, row, _ = source.steps
-    return steps.Pool(
-        source=source.place,
-        out=out.place,
-        what=operation.what,
-        channels=source.sizes[CHANNELS],
-        images=source.sizes[IMAGES],
-        size=(source.sizes[ROWS], source.sizes[COLUMNS]),
-        out_size=(out.sizes[ROWS], out.sizes[COLUMNS]),
-        kernel=taps.kernel,
-        stride=taps.stride,
-        pad=taps.pad,
-        dilation=taps.dilation,
-        source_steps=(plane, image, row),
-        out_steps=(out.steps[1], out.steps[0], out.steps[2]),
-        front=out.front,
-    )
-
-
-def _gate(operation: ops.Gate) -> steps.Step:
-    source, factors, out = operation.source.storage, operation.factors.storage, operation.out
-    assert isinstance(source, Storage) and isinstance(factors, Storage)
-    _, _, rows, columns = out.sizes
-    return steps.Gate(
-        source=source.place,
-        gate=factors.place,
-        out=out.place,
-        planes=out.sizes[CHANNELS],
-        images=out.sizes[IMAGES],
-        image=out.steps[IMAGES],
-        used=(rows - 1) * out.steps[ROWS] + columns,
-        source_step=source.plane,
-        gate_step=factors.steps[CHANNELS],
-        gate_image=factors.steps[IMAGES],
-        out_step=out.plane,
-        front=out.front,
-    )

@@ -38,17 +38,6 @@ static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-const struct mm_tile_variant *mm_tiles_for(int variant)
-{
-#ifdef MM_X86
-    if (variant == MM_AVX2)
-        return &mm_tiles_avx2;
-    if (variant == MM_AVX512)
-        return &mm_tiles_avx512;
-#endif
-    return NULL;
-}
-
 static double planes_of(const struct mm_tiles *t)
 {
     const struct mm_conv *c = &t->conv;

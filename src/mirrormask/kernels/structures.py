@@ -87,6 +87,7 @@ class Tiles(ctypes.Structure):
         ("fits", ctypes.c_int64),
         ("pays", ctypes.c_int64),
         ("flat", ctypes.c_int64),
+        ("far", ctypes.c_int64),
         ("size", ctypes.c_int64 * 2),
         ("direct", ctypes.c_int64),
         ("side_by_side", ctypes.c_int64),

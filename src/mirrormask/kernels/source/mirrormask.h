@@ -80,6 +80,7 @@ struct mm_tiles {
     int64_t fits;         /* 0: it cannot be done in tiles, and the others mean nothing */
     int64_t pays;         /* 1: it seems faster than the other way */
     int64_t flat;         /* 1: all pixels of an image are one row */
+    int64_t far;          /* 1: images are so large that they are in no cache */
     int64_t size[2];      /* rows and columns of the output */
     int64_t direct;       /* 1: the input is read where it lies */
     int64_t side_by_side; /* tiles in a register */

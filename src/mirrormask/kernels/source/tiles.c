@@ -154,6 +154,23 @@ INLINE void pack_register(const struct mm_sources *sources, const struct mm_sour
         store(to, all(0.0f));
 }
 
+/* Line by line, all registers of one tile whose sources follow each other: they have one phase. It asks
+ * for more at a time than far images come in. */
+INLINE void pack_rows(const struct mm_sources *sources, address from, float *to)
+{
+    const struct mm_source *all_of = sources->all;
+    address line = (address)sources->line * sizeof(float);
+    for (int64_t i = 0; i < sources->lines; i++, to += sources->to_line, from += line) {
+        int within = i >= all_of->first[0] && i < all_of->end[0];
+        for (int64_t v = 0; v < sources->count; v++) {
+            address place = PLUS(from, v * LANES);
+            store(to + v * LANES, take_some(all(0.0f), place, 1, within ? all_of[v].inside[0] : 0));
+            if (within)
+                ask(place, sources, 1);
+        }
+    }
+}
+
 /* Line by line, all registers of a line from so many tiles. */
 INLINE void pack_lines(const struct mm_sources *sources, const float *from, float *to, int64_t tiles,
                        int64_t step)
@@ -178,6 +195,9 @@ INLINE void pack_by(const struct mm_sources *sources, const float *from, float *
 {
     if (sources->tiles > 1)
         pack_lines(sources, from, to, sources->tiles, step);
+    else if (step == 1 && sources->count > 1 && sources->count * LANES == sources->to_line &&
+             sources->all->inside[0] && !sources->far)
+        pack_rows(sources, PLUS(from, sources->all->at[0]), to);
     else if (step == 1 && sources->count > 1)
         pack_lines(sources, from, to, 1, 1);
     else

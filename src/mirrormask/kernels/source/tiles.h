@@ -22,6 +22,7 @@ struct mm_sources {
     int64_t count, tiles, lines;
     int64_t step, line, channel; /* floats between pixels, lines, channels */
     int64_t to_line;             /* floats between the places of lines */
+    int64_t far;                 /* 1: images are in no cache */
 };
 /* Fill the planes of one channel. */
 typedef void (*mm_pack)(const struct mm_sources *sources, const float *from, float *to);

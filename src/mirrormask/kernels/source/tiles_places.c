@@ -64,7 +64,7 @@ int mm_find_sources(struct tiles_job *j)
     j->sources = (struct mm_sources){.all = source, .count = count, .tiles = tiles_of_group(j),
                                      .lines = t->tile + t->reach, .step = c->stride[1],
                                      .line = c->stride[0] * t->in.row, .to_line = t->width * lanes,
-                                     .channel = t->in.channel};
+                                     .channel = t->in.channel, .far = t->far};
     for (int64_t a = 0; a < c->stride[0]; a++) {
         int64_t before = plane;
         for (int64_t b = 0; mm_meets(c, 0, a) && b < c->stride[1]; b++) {

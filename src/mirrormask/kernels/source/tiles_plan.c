@@ -99,9 +99,7 @@ static double best_tile(struct mm_tiles *best, struct mm_tiles t, int64_t seen, 
     t.patch = moves ? variant->most / t.width * t.width : variant->most;
     double line = planes_of(&t) * (double)(t.width * variant->lanes);
     /* As few tiles as stay near; a few more may fill the registers better. */
-    double moved = (double)t.conv.images * ((double)t.conv.channels * (double)(t.conv.height * t.conv.width) +
-                                            (double)t.outputs * (double)(t.size[0] * t.size[1]));
-    double most_rows = (double)(moved > LARGE ? LONG * NEAR : NEAR) / line - (double)t.reach;
+    double most_rows = (double)(t.far ? LONG * NEAR : NEAR) / line - (double)t.reach;
     int64_t fewest = most_rows < 1 ? t.size[0] : up(t.size[0], (int64_t)most_rows);
     for (t.count = fewest; t.count < fewest + t.side_by_side; t.count++) {
         t.tile = up(t.size[0], t.count);
@@ -146,6 +144,8 @@ int mm_tiles_plan(struct mm_tiles *t)
     find_layouts(t);
     t->size[0] = t->flat ? 1 : c->out_height;
     t->size[1] = t->flat ? c->out_height * c->out_width : c->out_width;
+    t->far = (double)c->images * ((double)c->channels * (double)(c->height * c->width) +
+                                  (double)t->outputs * (double)(t->size[0] * t->size[1])) > LARGE;
     t->reach = c->dilation[0] * (c->kernel[0] - 1) / c->stride[0];
     int64_t across = c->dilation[1] * (c->kernel[1] - 1) / c->stride[1];
     /* Columns left of the first pixel are zero; so are those behind the last one. */

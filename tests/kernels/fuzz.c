@@ -135,7 +135,7 @@ static int report_conv(const char *way, int code, int64_t wrong, const struct mm
 static int one_conv_in_tiles(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y)
 {
     struct mm_tiles t = {.conv = *c, .outputs = w->rows, .nonzeros = w->starts[w->rows],
-                         .variant = w->variant};
+                         .variant = w->variant, .packing = between(0, 100)};
     int code = w->rows > 0 ? mm_tiles_plan(&t) : MM_OK;
     if (code || w->rows == 0 || !t.pays)
         return code != MM_OK;
@@ -202,7 +202,7 @@ static int one_damage(void)
         caught &= c.floats > 0 && c.floats <= INT32_MAX && c.out_height > 0 && c.out_width > 0;
     struct mm_tiles t = {.conv = c, .outputs = draw() % 3 ? between(-2, 99) : (int64_t)draw(),
                          .nonzeros = draw() % 3 ? between(-2, 999) : (int64_t)draw(),
-                         .variant = between(-2, MM_VARIANTS + 2)};
+                         .variant = between(-2, MM_VARIANTS + 2), .packing = between(-1, 101)};
     if (mm_tiles_plan(&t) == MM_OK && t.pays)
         caught &= t.floats > 0 && t.floats <= INT32_MAX && t.blocks > 0 && t.tile * t.count >= t.size[0];
     forget(&w);

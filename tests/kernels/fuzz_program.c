@@ -4,45 +4,12 @@
  * product be right; a damaged one must be refused, or be harmless all the same.
  * Usage: fuzz_program CASES SEED. Prints the first case that is wrong and returns 1.
  */
-#include "draw.h"
-#include "steps.h"
+#include "conv_steps.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { FLOATS = 2000, INTEGERS = 2000 };
-
-/* One step with everything that it points at. */
-struct subject {
-    union mm_step step;
-    float constants[FLOATS];
-    int32_t indices[INTEGERS];
-    int64_t arena, ports[2];
-};
-
-static struct mm_place somewhere(int64_t space, int64_t offset)
-{
-    return (struct mm_place){space, offset};
-}
-
-/* A matrix with columns in [low, high), in order; the mask follows it. */
-static struct mm_matrix matrix(struct subject *s, int64_t rows, int64_t low, int64_t high)
-{
-    int32_t count = 0, share = (int32_t)between(0, 100), begin = (int32_t)rows + 1;
-    for (int64_t r = 0; r < rows; r++) {
-        s->indices[r] = count;
-        for (int64_t c = low; c < high && begin + count < INTEGERS - 100; c++)
-            if ((int)(draw() % 100) < share)
-                s->indices[begin + count++] = (int32_t)c;
-    }
-    s->indices[rows] = count;
-    return (struct mm_matrix){rows, 0, begin, count, 0, draw() % 2 ? FLOATS - rows : -1,
-                              (int64_t)(draw() % 2)};
-}
-
-static int64_t more(int64_t least) { return least + between(0, 3); }
 
 /* The input lies in port 1, the output in port 2, what is added in the arena. */
 static void make_planes(struct subject *s)
@@ -237,13 +204,13 @@ static int one_case(void)
 {
     static void (*const makers[])(struct subject *) = {make_planes, make_vector,    make_tile, make_copy,
                                                        make_pool,   make_pointwise, make_norm, make_attention,
-                                                       make_gate};
+                                                       make_gate,   make_conv};
     struct subject s;
     memset(&s, 0, sizeof s);
     for (int i = 0; i < FLOATS; i++)
         s.constants[i] = (float)between(-16, 16) / 8.0f;
     s.constants[20] = 1e-5f;
-    int kind = (int)(draw() % 9), damaged = (int)(draw() % 2);
+    int kind = (int)(draw() % 10), damaged = (int)(draw() % 2);
     makers[kind](&s);
     if (damaged)
         damage(&s);
@@ -253,7 +220,8 @@ static int one_case(void)
     float *ports[2] = {exactly(s.ports[0]), exactly(s.ports[1])};
     int accepted = attempt(&s, ports), failed = 0;
     if (!damaged)
-        failed = !accepted || (kind < 3 && wrong_sums(&s, ports[0], ports[1]) > 0);
+        failed = !accepted || (kind < 3 && wrong_sums(&s, ports[0], ports[1]) > 0) ||
+                 (kind == 9 && wrong_pixels(&s, ports[0], ports[1]) > 0);
     if (failed)
         printf("step %d: accepted %d\n", kind + 1, accepted);
     free(ports[0]), free(ports[1]);

@@ -177,7 +177,7 @@ def test_a_library_that_is_missing_damaged_or_foreign_is_explained(
     damaged.write_text("no library")
     assert "cannot be loaded" in fresh_status(damaged).reason
     monkeypatch.setattr(library, "_ABI", 99)
-    assert "version 8, not 99" in fresh_status(compiled.path).reason
+    assert "version 9, not 99" in fresh_status(compiled.path).reason
     monkeypatch.undo()
     monkeypatch.setattr(library, "Conv", Rows)
     assert "laid out in another way" in fresh_status(compiled.path).reason

@@ -197,8 +197,8 @@ def forged(path, target, change):
 
 
 def test_a_newer_version_says_update(path, tmp_path):
-    forged(path, tmp_path / "new", lambda table, _: table.update(version=2))
-    with pytest.raises(CheckpointError, match=r"version 2, newer than 1.*update mirrormask"):
+    forged(path, tmp_path / "new", lambda table, _: table.update(version=3))
+    with pytest.raises(CheckpointError, match=r"version 3, newer than 2.*update mirrormask"):
         runtime.load(tmp_path / "new")
 
 

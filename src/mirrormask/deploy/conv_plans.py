@@ -8,7 +8,7 @@ import torch
 
 from mirrormask.deploy.made import Arrays
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels import Conv, Library, Rows, Tiles
+from mirrormask.kernels import VARIANTS, Conv, Library, Rows, Tiles
 
 
 class ConvPlan(Protocol):
@@ -105,7 +105,24 @@ def plan_conv(library: Library, conv: Conv, rows: Rows, arrays: Arrays) -> ConvP
         ArgumentError: The images do not fit the kernel, or are too large.
     """
     _, columns, values = arrays
-    tiles = Tiles(conv=conv, outputs=rows.rows, nonzeros=values.numel(), variant=rows.variant)
-    if library.tiles.plan(tiles) and tiles.pays:
+    tiles = tiles_that_pay(library, conv, outputs=rows.rows, nonzeros=values.numel(), packing=100)
+    if tiles is not None:
         return TilesPlan(library, tiles, rows, values)
     return PlanesPlan(library, conv, rows, columns)
+
+
+def tiles_that_pay(
+    library: Library, conv: Conv, *, outputs: int, nonzeros: int, packing: int
+) -> Tiles | None:
+    """Plan a convolution in tiles; None where planes seem faster, or its sizes cannot be.
+
+    Args:
+        library: The kernels.
+        conv: What is given of the sizes.
+        outputs: Channels that come out.
+        nonzeros: Weights.
+        packing: The part of its packing that planes would have to do here, in percent.
+    """
+    variant = VARIANTS.index(library.variant)
+    tiles = Tiles(conv=conv, outputs=outputs, nonzeros=nonzeros, variant=variant, packing=packing)
+    return tiles if library.tiles.plan(tiles) and tiles.pays else None

@@ -7,9 +7,10 @@ everything works through torch's own operations.
 
 from mirrormask.kernels.active import KernelStatus, kernel_status, kernels
 from mirrormask.kernels.library import Library
-from mirrormask.kernels.structures import Blocks, Conv, Live, ProgramData, Rows, Tiles
+from mirrormask.kernels.structures import VARIANTS, Blocks, Conv, Live, ProgramData, Rows, Tiles
 
 __all__ = [
+    "VARIANTS",
     "Blocks",
     "Conv",
     "KernelStatus",

@@ -21,7 +21,7 @@ from mirrormask.kernels.structures import (
 )
 from mirrormask.kernels.tile_calls import TileCalls
 
-_ABI = 8
+_ABI = 9
 
 
 class Library:

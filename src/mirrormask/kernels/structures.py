@@ -62,6 +62,16 @@ class Conv(ctypes.Structure):
     )
 
 
+class Layout(ctypes.Structure):
+    """Where the pixels of images are: floats between images, channels and rows."""
+
+    _fields_ = (
+        ("image", ctypes.c_int64),
+        ("channel", ctypes.c_int64),
+        ("row", ctypes.c_int64),
+    )
+
+
 class Tiles(ctypes.Structure):
     """A convolution in tiles of its output: what is given, then what planning fills in."""
 
@@ -70,7 +80,14 @@ class Tiles(ctypes.Structure):
         ("outputs", ctypes.c_int64),
         ("nonzeros", ctypes.c_int64),
         ("variant", ctypes.c_int64),
+        ("packing", ctypes.c_int64),
+        ("input", Layout),
+        ("output", Layout),
+        ("added", Layout),
+        ("fits", ctypes.c_int64),
         ("pays", ctypes.c_int64),
+        ("flat", ctypes.c_int64),
+        ("far", ctypes.c_int64),
         ("size", ctypes.c_int64 * 2),
         ("direct", ctypes.c_int64),
         ("side_by_side", ctypes.c_int64),

@@ -26,7 +26,7 @@ from mirrormask.runtime.description import Description, Ints, Matrix, Port
 from mirrormask.runtime.program import Program
 from mirrormask.runtime.steps import FIELDS
 
-VERSION = 1
+VERSION = 2
 _KEY, _CHECKSUM_KEY = "mirrormask_program", "mirrormask_program_crc32"
 # A matrix may have so many rows for each byte of its file: a small file cannot ask for all memory.
 _MOST_ROWS = 2048

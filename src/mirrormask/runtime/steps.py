@@ -94,6 +94,32 @@ class Planes(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Convolution(Step):
+    """A convolution of images anywhere: layouts are floats between images, channels and rows.
+
+    ``pad`` is left, right, top, bottom. ``plane`` is the floats of an output plane with gaps that
+    become zero, or 0 where there are none.
+    """
+
+    kind = 10
+    source: Place
+    out: Place
+    add: Place
+    matrix: MatrixAt
+    size: tuple[int, int, int]
+    images: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    pad: tuple[int, int, int, int]
+    source_layout: tuple[int, int, int]
+    out_layout: tuple[int, int, int]
+    add_layout: tuple[int, int, int]
+    front: int
+    plane: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Vector(Step):
     """Sparse rows for one position."""
 

@@ -9,11 +9,13 @@ import numpy as np
 from mirrormask.deploy.runner import operations as ops
 from mirrormask.deploy.runner.arena import place_buffers
 from mirrormask.deploy.runner.copies import copy_steps
+from mirrormask.deploy.runner.image_steps import gate_step, pool_step
 from mirrormask.deploy.runner.operations import Network, Operation
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Port, Storage, View
-from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS
-from mirrormask.deploy.runner.weights import Weights
+from mirrormask.deploy.runner.tiling import join_single, layout_of, pads_of, write_outputs
+from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES
+from mirrormask.deploy.runner.weights import Weights, numbered, places_of
 from mirrormask.runtime import description, steps
 from mirrormask.runtime.steps import Place
 
@@ -28,6 +30,8 @@ def emit(network: Network) -> description.Description:
     Raises:
         UnsupportedError: A buffer is larger than 32-bit places reach.
     """
+    join_single(network)
+    write_outputs(network)
     arena = place_buffers(network.operations)
     writer = _Writer()
     for operation in network.operations:
@@ -56,12 +60,14 @@ class _Writer:
                 self.steps += copy_steps(operation)
             case ops.Sparse():
                 self.steps.append(self._sparse(operation))
+            case ops.Convolution():
+                self.steps.append(self._convolution(operation))
             case ops.Pooling():
-                self.steps.append(_pool(operation))
+                self.steps.append(pool_step(operation))
             case ops.Pointwise():
                 self.steps.append(self._pointwise(operation))
             case ops.Gate():
-                self.steps.append(_gate(operation))
+                self.steps.append(gate_step(operation))
             case ops.Norm():
                 self.steps.append(self._norm(operation))
             case ops.Attention():
@@ -88,7 +94,8 @@ class _Writer:
         source, out, add = operation.source.storage, operation.out, operation.add
         added = Place() if add is None else add.storage.place
         tile = _is_tile(operation)
-        matrix = self.weights.matrix(operation, tile=tile)
+        places = numbered(operation) if tile else places_of(operation)
+        matrix = self.weights.matrix(operation, places)
         if out.grid.positions == 1:
             return steps.Vector(source=source.place, out=out.place, add=added, matrix=matrix)
         if tile:
@@ -111,6 +118,29 @@ class _Writer:
             add_step=0 if add is None else add.storage.steps[CHANNELS],
             front=out.front,
             mask=self.weights.mask(out),
+        )
+
+    def _convolution(self, operation: ops.Convolution) -> steps.Step:
+        source, out, add = operation.source, operation.out, operation.add
+        taps = operation.taps
+        gaps = isinstance(out, Storage) and not (out.gapless and out.used == out.plane)
+        images, channels, *rows, columns = source.shape
+        return steps.Convolution(
+            source=source.storage.place,
+            out=out.place,
+            add=Place() if add is None else add.storage.place,
+            matrix=self.weights.matrix(operation, numbered(operation)),
+            size=(channels, rows[0] if rows else 1, columns),
+            images=images,
+            kernel=taps.kernel,
+            stride=taps.stride,
+            dilation=taps.dilation,
+            pad=pads_of(taps),
+            source_layout=layout_of(source.storage),
+            out_layout=layout_of(out),
+            add_layout=(0, 0, 0) if add is None else layout_of(add.storage),
+            front=out.front if isinstance(out, Storage) else 0,
+            plane=out.plane if isinstance(out, Storage) and gaps else 0,
         )
 
     def _pointwise(self, operation: ops.Pointwise) -> steps.Step:
@@ -188,7 +218,7 @@ def _is_tile(operation: ops.Sparse) -> bool:
 
 def _behind(step: steps.Step, masks: int) -> steps.Step:
     """Return a step whose matrix lies behind so many integers of masks."""
-    if not isinstance(step, steps.Planes | steps.Vector | steps.Tile):
+    if not isinstance(step, steps.Planes | steps.Vector | steps.Tile | steps.Convolution):
         return step
     matrix = step.matrix
     moved = replace(matrix, starts=matrix.starts + masks, columns=matrix.columns + masks)
@@ -205,45 +235,3 @@ def _gapless(view: View) -> Storage:
     if not storage.gapless:
         raise UnsupportedError("attention between padded convolutions")
     return storage
-
-
-def _pool(operation: ops.Pooling) -> steps.Step:
-    source, out, taps = operation.source.storage, operation.out, operation.taps
-    assert isinstance(source, Storage)
-    image, plane, row, _ = source.steps
-    return steps.Pool(
-        source=source.place,
-        out=out.place,
-        what=operation.what,
-        channels=source.sizes[CHANNELS],
-        images=source.sizes[IMAGES],
-        size=(source.sizes[ROWS], source.sizes[COLUMNS]),
-        out_size=(out.sizes[ROWS], out.sizes[COLUMNS]),
-        kernel=taps.kernel,
-        stride=taps.stride,
-        pad=taps.pad,
-        dilation=taps.dilation,
-        source_steps=(plane, image, row),
-        out_steps=(out.steps[1], out.steps[0], out.steps[2]),
-        front=out.front,
-    )
-
-
-def _gate(operation: ops.Gate) -> steps.Step:
-    source, factors, out = operation.source.storage, operation.factors.storage, operation.out
-    assert isinstance(source, Storage) and isinstance(factors, Storage)
-    _, _, rows, columns = out.sizes
-    return steps.Gate(
-        source=source.place,
-        gate=factors.place,
-        out=out.place,
-        planes=out.sizes[CHANNELS],
-        images=out.sizes[IMAGES],
-        image=out.steps[IMAGES],
-        used=(rows - 1) * out.steps[ROWS] + columns,
-        source_step=source.plane,
-        gate_step=factors.steps[CHANNELS],
-        gate_image=factors.steps[IMAGES],
-        out_step=out.plane,
-        front=out.front,
-    )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import fx
 
 from mirrormask.deploy.runner.layers import Builder
-from mirrormask.deploy.runner.operations import Operation, Sparse
+from mirrormask.deploy.runner.operations import Operation, Product, Sparse
 from mirrormask.deploy.runner.storage import Storage, View
 
 
@@ -59,7 +59,8 @@ class Fuser:
         for _, product, view, other in sorted(found, key=lambda entry: -entry[0]):
             layout = self._builder.mover.like(other, view)
             assert isinstance(layout.storage, Storage)
-            product.out.grid.link(layout.storage.grid)
+            if isinstance(product, Sparse):
+                product.out.grid.link(layout.storage.grid)
             product.add = layout
             # The other tensor may come later than the product, which nobody has read so far.
             self._operations().remove(product)
@@ -70,7 +71,7 @@ class Fuser:
     def _operations(self) -> list[Operation]:
         return self._builder.network.operations
 
-    def _product(self, node: Any, view: View) -> Sparse | None:
+    def _product(self, node: Any, view: View) -> Product | None:
         """Return the product that fills a tensor which one reader reads as it is."""
         while isinstance(node, fx.Node) and node in self._views:
             if self._views[node].storage is not view.storage:
@@ -80,6 +81,6 @@ class Fuser:
             node = node.args[0] if node.args else None
         for operation in reversed(self._operations()):
             if operation.out is view.storage:
-                free = isinstance(operation, Sparse) and not operation.relu
+                free = isinstance(operation, Product) and not operation.relu
                 return operation if free else None  # type: ignore[return-value]
         return None

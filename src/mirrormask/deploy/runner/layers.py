@@ -12,6 +12,7 @@ from mirrormask.deploy.runner.moves import Mover, same_grid
 from mirrormask.deploy.runner.operations import Array, Network, Taps
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Storage, View, image_dims, new_storage
+from mirrormask.deploy.runner.tiling import as_it_is, is_in_tiles
 from mirrormask.deploy.runner.views import CHANNELS, COLUMNS, IMAGES, ROWS, whole
 from mirrormask.runtime import steps
 
@@ -32,20 +33,31 @@ class Builder:
         taps: Taps,
         groups: int,
         label: str,
+        readers: int = 1,
     ) -> View:
-        """Add a convolution of ``[n, c, h, w]`` or ``[n, c, w]``; weight ``[rows, c, kh, kw]``."""
-        flat = len(x.shape) == 3
-        x = self.mover.as_image(x)
-        source = x.storage
-        assert isinstance(source, Storage)
-        size = _out_size(source.sizes[ROWS:], taps)
-        if taps.stride != (1, 1):
-            source = self.mover.split(x, taps)
-        out = same_grid(source, (source.sizes[IMAGES], len(weight), *size))
-        _make_room(source, size, taps)
+        """Add a convolution of ``[n, c, h, w]`` or ``[n, c, w]``; weight ``[rows, c, kh, kw]``.
+
+        ``readers`` is how many layers read what it reads.
+        """
         rows = weight.reshape(len(weight), -1)
-        self.network.operations.append(
-            ops.Sparse(
+        images, channels, *height, width = x.shape
+        shape = images, channels, height[0] if height else 1, width
+        product: ops.Sparse | ops.Convolution
+        packing = self.mover.packing(x, taps, readers)
+        if is_in_tiles(shape, rows, taps, packing=packing):
+            out = new_storage((images, len(rows), *_out_size(shape[ROWS:], taps)))
+            product = ops.Convolution(
+                label=label,
+                source=x if as_it_is(x) else self.mover.as_image(x),
+                out=out,
+                weight=rows,
+                bias=bias,
+                taps=taps,
+                groups=groups,
+            )
+        else:
+            source, out = self._on_one_grid(self.mover.as_image(x), len(rows), taps)
+            product = ops.Sparse(
                 label=label,
                 source=View(storage=source, dims=image_dims(source.sizes)),
                 out=out,
@@ -54,9 +66,20 @@ class Builder:
                 taps=taps,
                 groups=groups,
             )
-        )
+        self.network.operations.append(product)
         dims = image_dims(out.sizes)
-        return View(storage=out, dims=(dims[0], dims[1], dims[3]) if flat else dims)
+        return View(storage=out, dims=dims if height else (dims[0], dims[1], dims[3]))
+
+    def _on_one_grid(self, x: View, outputs: int, taps: Taps) -> tuple[Storage, Storage]:
+        """Return buffers for the input and output of a convolution over planes."""
+        source = x.storage
+        assert isinstance(source, Storage)
+        size = _out_size(source.sizes[ROWS:], taps)
+        if taps.stride != (1, 1):
+            source = self.mover.split(x, taps)
+        out = same_grid(source, (source.sizes[IMAGES], outputs, *size))
+        _make_room(source, size, taps)
+        return source, out
 
     def linear(self, x: View, weight: Array, bias: Array | None, *, label: str) -> View:
         """Add a linear layer over the last dimension."""

@@ -18,6 +18,9 @@ from mirrormask.deploy.runner.views import (
     whole,
 )
 
+# What splitting images into the phases of a stride takes, of what convolutions outside of programs
+# take to pack them, in percent: measured.
+_SPLITTING = 57
 # Which axis each dimension of a tensor becomes, by its rank: [n, features], [n, tokens, features]
 # and [n, rows, columns, features] for what works on features, [n, channels, (rows,) columns] for
 # images.
@@ -113,6 +116,18 @@ class Mover:
             self._network.operations.append(operation)
             self._split[key] = out
         return self._split[key]
+
+    def packing(self, view: View, taps: Taps, readers: int) -> int:
+        """Return how much a convolution over planes has to copy before, in percent of its packing.
+
+        Images in planes are padded already. Where a stride splits them, one copy of the phases
+        serves all readers.
+        """
+        if not isinstance(view.storage, Storage):
+            return 100
+        if taps.stride == (1, 1) or (id(view.storage), view.dims, taps.stride) in self._split:
+            return 0
+        return _SPLITTING // readers
 
     def _feature_axes(self, view: View) -> tuple[int, ...]:
         rank = len(view.shape)

@@ -91,19 +91,13 @@ class Taps:
 
 
 @dataclass(eq=False, kw_only=True)
-class Sparse(Operation):
-    """A product with a sparse weight ``[rows, columns]``: a linear layer or a convolution.
-
-    ``taps`` is None for a linear layer, whose inputs ``features`` say where each column lies.
-    """
+class Product(Operation):
+    """A product with a sparse weight ``[rows, columns]``, with what follows it on the way."""
 
     source: View
-    out: Storage
     weight: Array
     bias: Array | None
-    taps: Taps | None = None
     groups: int = 1
-    features: Dimension = ()
     add: View | None = None
     relu: bool = False
 
@@ -111,6 +105,25 @@ class Sparse(Operation):
         """Return the buffers that are read."""
         added = [] if self.add is None else [self.add.storage]
         return [self.source.storage, *added]
+
+
+@dataclass(eq=False, kw_only=True)
+class Sparse(Product):
+    """A linear layer or a convolution over planes that share a grid.
+
+    ``taps`` is None for a linear layer, whose inputs ``features`` say where each column lies.
+    """
+
+    out: Storage
+    taps: Taps | None = None
+    features: Dimension = ()
+
+
+@dataclass(eq=False, kw_only=True)
+class Convolution(Product):
+    """A convolution in tiles, which reads and writes images wherever they lie."""
+
+    taps: Taps
 
 
 @dataclass(eq=False, kw_only=True)

@@ -36,6 +36,7 @@ def _convolution(t: Translator, node: fx.Node, a: dict[str, Any]) -> View:
         taps=taps,
         groups=a["groups"],
         label=node.name,
+        readers=len(a["input"].users),
     )
 
 

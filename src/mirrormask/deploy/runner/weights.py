@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mirrormask.deploy.runner.operations import Array, Sparse
+from mirrormask.deploy.runner.operations import Array, Product, Sparse
 from mirrormask.deploy.runner.reasons import UnsupportedError
 from mirrormask.deploy.runner.storage import Storage
 from mirrormask.runtime.description import Floats, Ints, Matrix
@@ -31,9 +31,9 @@ class Weights:
         self._float_count += values.size
         return self._float_count - values.size
 
-    def matrix(self, operation: Sparse, *, tile: bool) -> MatrixAt:
+    def matrix(self, operation: Product, places: Ints) -> MatrixAt:
         """Keep a product's nonzeros; its places still lack the masks that come before."""
-        weight, places = _spread(operation), places_of(operation, tile=tile)
+        weight = _spread(operation)
         rows, columns = np.nonzero(weight)
         starts = np.zeros(len(weight) + 1, dtype=np.int32)
         np.cumsum(np.bincount(rows, minlength=len(weight)), out=starts[1:])
@@ -77,7 +77,7 @@ class Weights:
         return np.concatenate([*self._masks, np.zeros(0, dtype=np.int32)])
 
 
-def _spread(operation: Sparse) -> Array:
+def _spread(operation: Product) -> Array:
     """Return the weight with a column for each input of the whole layer, whatever its groups."""
     if operation.groups == 1:
         return operation.weight
@@ -90,10 +90,13 @@ def _spread(operation: Sparse) -> Array:
     return wide
 
 
-def places_of(operation: Sparse, *, tile: bool) -> Ints:
+def numbered(operation: Product) -> Ints:
+    """Return the columns as they are, for steps that know where their inputs lie."""
+    return np.arange(operation.weight.shape[1] * operation.groups, dtype=np.int32)
+
+
+def places_of(operation: Sparse) -> Ints:
     """Return for each column how many floats from an output's own place its input lies."""
-    if tile:
-        return np.arange(operation.weight.shape[1], dtype=np.int32)
     if operation.taps is None:
         return _feature_places(operation)
     source, taps = operation.source.storage, operation.taps

@@ -5,8 +5,7 @@
 
 enum { MOST_STEPS = 1 << 20, MOST_PORTS = 64 };
 
-/* A matrix whose columns are within [*low, *high]; both are 0 if it is empty. */
-static void matrix(struct check *c, const struct mm_matrix *m, int64_t *low, int64_t *high)
+void mm_check_matrix(struct check *c, const struct mm_matrix *m, int64_t *low, int64_t *high)
 {
     *low = *high = 0;
     demand(c, size(m->rows) && within(m->nonzeros, 0, INT32_MAX) && within(m->relu, 0, 1));
@@ -22,6 +21,16 @@ static void matrix(struct check *c, const struct mm_matrix *m, int64_t *low, int
         *low = i == 0 || columns[i] < *low ? columns[i] : *low;
         *high = i == 0 || columns[i] > *high ? columns[i] : *high;
     }
+}
+
+void mm_check_order(struct check *c, const struct mm_matrix *m)
+{
+    if (c->wrong)
+        return;
+    const int32_t *starts = c->d->indices + m->starts, *columns = c->d->indices + m->columns;
+    for (int64_t r = 0; r < m->rows; r++)
+        for (int32_t i = starts[r] + 1; i < starts[r + 1]; i++)
+            demand(c, columns[i - 1] < columns[i]);
 }
 
 static void check_copy(struct check *c, const struct mm_copy_step *s)
@@ -46,7 +55,7 @@ static void check_copy(struct check *c, const struct mm_copy_step *s)
 static void check_planes(struct check *c, const struct mm_planes_step *s)
 {
     int64_t low, high;
-    matrix(c, &s->matrix, &low, &high);
+    mm_check_matrix(c, &s->matrix, &low, &high);
     demand(c, size(s->count) && within(s->used, 1, s->count) && s->count % MM_UNIT == 0 &&
                   within(s->out_step, s->count, LARGEST) && within(s->front, 0, LARGEST));
     if (c->wrong)
@@ -66,7 +75,7 @@ static void check_planes(struct check *c, const struct mm_planes_step *s)
 static void check_vector(struct check *c, const struct mm_vector_step *s)
 {
     int64_t low, high;
-    matrix(c, &s->matrix, &low, &high);
+    mm_check_matrix(c, &s->matrix, &low, &high);
     if (c->wrong)
         return;
     demand(c, low >= 0);
@@ -79,7 +88,7 @@ static void check_vector(struct check *c, const struct mm_vector_step *s)
 static void check_tile(struct check *c, const struct mm_tile_step *s)
 {
     int64_t low, high;
-    matrix(c, &s->matrix, &low, &high);
+    mm_check_matrix(c, &s->matrix, &low, &high);
     demand(c, size(s->width) && size(s->count) && low >= 0 && high < s->width);
     if (c->wrong)
         return;
@@ -88,11 +97,7 @@ static void check_tile(struct check *c, const struct mm_tile_step *s)
     if (s->add.space != -1)
         covers(c, s->add, 0, last(s->matrix.rows, s->count) + s->count - 1, 0);
     /* The kernel cuts a matrix into blocks row by row and takes its columns to be in order. */
-    const int32_t *starts = c->d->indices + s->matrix.starts;
-    const int32_t *columns = c->d->indices + s->matrix.columns;
-    for (int64_t r = 0; r < s->matrix.rows; r++)
-        for (int32_t i = starts[r] + 1; i < starts[r + 1]; i++)
-            demand(c, columns[i - 1] < columns[i]);
+    mm_check_order(c, &s->matrix);
 }
 
 static void check_pool(struct check *c, const struct mm_pool_step *s)
@@ -147,6 +152,7 @@ int mm_program_check(const struct mm_program_data *data)
         switch (s->fields[0]) {
         case MM_STEP_COPY: check_copy(&c, &s->copy); break;
         case MM_STEP_PLANES: check_planes(&c, &s->planes); break;
+        case MM_STEP_CONV: mm_check_conv(&c, &s->conv); break;
         case MM_STEP_VECTOR: check_vector(&c, &s->vector); break;
         case MM_STEP_TILE: check_tile(&c, &s->tile); break;
         case MM_STEP_POOL: check_pool(&c, &s->pool); break;

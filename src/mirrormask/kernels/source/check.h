@@ -63,6 +63,12 @@ static inline int indices(struct check *c, int64_t at, int64_t count)
     return holds;
 }
 
+/* A matrix whose columns are within [*low, *high]; both are 0 if it is empty. */
+void mm_check_matrix(struct check *c, const struct mm_matrix *m, int64_t *low, int64_t *high);
+/* The columns of each row of a sound matrix increase. */
+void mm_check_order(struct check *c, const struct mm_matrix *m);
+
+void mm_check_conv(struct check *c, const struct mm_conv_step *s);
 void mm_check_pointwise(struct check *c, const struct mm_pointwise_step *s);
 void mm_check_gate(struct check *c, const struct mm_gate_step *s);
 void mm_check_norm(struct check *c, const struct mm_norm_step *s);

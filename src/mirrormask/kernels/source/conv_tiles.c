@@ -1,96 +1,21 @@
 /* Direct sparse convolution in tiles; see tiles_plan.c for the idea. */
 #include "pool.h"
-#include "tiles.h"
+#include "tiles_job.h"
 
-#include <stdatomic.h>
 #include <stddef.h>
-#include <string.h>
-
-enum { LARGE_OUTPUT = 512 << 10 }; /* floats: more are in no cache when they are written */
-
-/* Registers [at, at + count) of a plane. */
-struct patch {
-    int64_t at, count;
-    struct mm_patch_places places;
-};
-
-struct tiles_job {
-    const struct mm_tiles *t;
-    const struct mm_rows *w; /* as mm_tiles_fill laid them out */
-    const struct mm_tile_variant *variant;
-    const float *x;
-    float *y;
-    int64_t group;
-    const float *in; /* planes */
-    float *packed;   /* the same, unless the input is read where it lies */
-    struct mm_sources sources;
-    const struct patch *patches;
-    int64_t count; /* of patches */
-    atomic_int *failed;
-};
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-static int64_t tiles_of_group(const struct tiles_job *j)
+const struct mm_tile_variant *mm_tiles_for(int variant)
 {
-    const struct mm_tiles *t = j->t;
-    return least(t->side_by_side, t->conv.images * t->count - j->group * t->side_by_side);
-}
-
-/* Lanes [from, to) of those that begin at `first`, as far as there are `count`. */
-static uint16_t lanes_in(int64_t from, int64_t to, int64_t first, int64_t count)
-{
-    from = most(from, 0), to = least(to, count);
-    return to <= from ? 0 : (uint16_t)(((1u << (to - from)) - 1) << (first + from));
-}
-
-/* One register of the lines of all tiles as phase `a` of the rows sees them, from column `left` of the
- * padded image on. */
-static void find_source(const struct tiles_job *j, int64_t a, int64_t left, struct mm_source *source)
-{
-    const struct mm_tiles *t = j->t;
-    const struct mm_conv *c = &t->conv;
-    int64_t share = j->variant->lanes / t->side_by_side, tiles = tiles_of_group(j);
-    int64_t high = c->in_place ? 1 : c->height, wide = c->height * c->width / high;
-    int64_t column = left - c->pad[0], step = c->stride[1];
-    int64_t from = column < 0 ? up(-column, step) : 0, to = up(most(wide - column, 0), step);
-    for (int64_t l = 0; l < tiles; l++) {
-        int64_t tile = j->group * t->side_by_side + l;
-        int64_t row = tile % t->count * t->tile * c->stride[0] + a - c->pad[2];
-        source->inside[l] = lanes_in(from, to, l * share, share);
-        source->at[l] = (tile / t->count * c->channels * high + row) * wide + column - l * share * step;
-        source->first[l] = row < 0 ? up(-row, c->stride[0]) : 0;
-        source->end[l] = source->inside[l] ? up(most(high - row, 0), c->stride[0]) : 0;
-    }
-}
-
-/* Where the planes of every channel come from; 0: there is no memory. */
-static int find_sources(struct tiles_job *j)
-{
-    const struct mm_tiles *t = j->t;
-    const struct mm_conv *c = &t->conv;
-    int64_t lanes = j->variant->lanes, count = c->phases[0] * c->phases[1] * t->width, plane = 0;
-    size_t bytes = (size_t)count * sizeof(struct mm_source);
-    struct mm_source *source = (void *)mm_scratch(MM_SCRATCH_GAPS, (int64_t)(bytes / sizeof(float)));
-    if (!source)
-        return 0;
-    j->sources = (struct mm_sources){.all = source, .count = count, .tiles = tiles_of_group(j),
-                                     .lines = t->tile + t->reach, .step = c->stride[1],
-                                     .line = c->stride[0] * c->width, .to_line = t->width * lanes,
-                                     .channel = c->height * c->width, .width = t->width};
-    for (int64_t a = 0; a < c->stride[0]; a++)
-        for (int64_t b = 0; mm_meets(c, 0, a) && b < c->stride[1]; b++) {
-            if (!mm_meets(c, 1, b))
-                continue;
-            for (int64_t v = 0; v < t->width; v++, source++) {
-                source->to = plane + v * lanes;
-                find_source(j, a, (t->first + v * lanes) * c->stride[1] + b, source);
-            }
-            plane += t->plane;
-        }
-    return 1;
+#ifdef MM_X86
+    if (variant == MM_AVX2)
+        return &mm_tiles_avx2;
+    if (variant == MM_AVX512)
+        return &mm_tiles_avx512;
+#endif
+    return NULL;
 }
 
 static void pack_part(void *context, int part, int parts)
@@ -99,43 +24,9 @@ static void pack_part(void *context, int part, int parts)
     const struct mm_tiles *t = j->t;
     const struct mm_conv *c = &t->conv;
     int64_t share = up(c->channels, parts), from = share * part, end = least(from + share, c->channels);
-    int64_t pixels = c->height * c->width, planes = c->phases[0] * c->phases[1] * t->plane;
+    int64_t planes = c->phases[0] * c->phases[1] * t->plane;
     for (int64_t channel = from; channel < end; channel++)
-        j->variant->pack(&j->sources, j->x + channel * pixels, j->packed + channel * planes);
-}
-
-/* Registers [from, from + count) of all tiles: where they belong. */
-static void find_places(const struct tiles_job *j, int64_t from, int64_t count,
-                        struct mm_patch_places *places)
-{
-    const struct mm_tiles *t = j->t;
-    int64_t share = j->variant->lanes / t->side_by_side;
-    memset(places, 0, sizeof *places);
-    places->tiles = tiles_of_group(j), places->channel = t->size[0] * t->size[1];
-    for (int64_t k = 0; k < count; k++)
-        for (int64_t l = 0; l < j->variant->lanes; l++) {
-            int64_t column = (from + k) % t->width * j->variant->lanes + l % share;
-            int last = column == t->width * share - 1;
-            places->right[k] |= (uint16_t)((column != 0) << l), places->left[k] |= (uint16_t)(!last << l);
-        }
-    for (int64_t l = 0; l < places->tiles; l++) {
-        int64_t tile = j->group * t->side_by_side + l, top = tile % t->count * t->tile;
-        for (int64_t k = 0; k < count; k++) {
-            int64_t i = top + (from + k) / t->width;
-            int64_t left = (from + k) % t->width * j->variant->lanes - t->late;
-            if (i >= t->size[0])
-                continue;
-            places->inside[l][k] = lanes_in(-left, t->size[1] - left, l * share, share);
-            places->to[l][k] = tile / t->count * t->outputs * places->channel + i * t->size[1] + left -
-                               l * share;
-        }
-    }
-    int64_t wide = j->variant->lanes, filled = t->size[0] > 1 ? count / t->width * t->size[1] : count * wide;
-    places->whole = places->tiles == 1 && filled == count * wide;
-    for (int64_t k = 0; k < count; k++)
-        places->whole &= places->inside[0][k] == (1u << wide) - 1;
-    if (t->conv.images * t->outputs * places->channel > LARGE_OUTPUT)
-        places->ahead = filled;
+        j->variant->pack(&j->sources, j->x + channel * t->in.channel, j->packed + channel * planes);
 }
 
 /* A chunk of rows for one patch. */
@@ -150,6 +41,7 @@ static void multiply(const struct tiles_job *j, int64_t chunk, const struct patc
     for (int64_t b = 0; b < t->blocks; b++) {
         w.starts = j->w->starts + (from * t->blocks + b * rows) * groups;
         w.begins = b == 0, w.ends = b == t->blocks - 1, w.relu = w.ends && j->w->relu;
+        w.add = w.ends && j->add ? j->add + from * t->add.channel : NULL;
         j->variant->patches[patch->count - 1](&w, &patch->places, j->in + patch->at * j->variant->lanes,
                                               sums, j->y + from * patch->places.channel);
     }
@@ -170,42 +62,23 @@ static void rows_part(void *context, int part, int parts)
         multiply(j, item / j->count, j->patches + item % j->count, sums);
 }
 
-/* Cut the tiles of a group into patches; 0: there is no memory. */
-static int find_patches(struct tiles_job *j)
-{
-    const struct mm_tiles *t = j->t;
-    /* Patches have whole rows, unless no sums move. */
-    int64_t unit = t->right + t->left > 0 ? t->width : 1, units = t->tile * t->width / unit;
-    j->count = up(units, t->patch / unit);
-    struct patch *patch = (void *)mm_scratch(MM_SCRATCH_SUMS, j->count * (int64_t)(sizeof *patch / sizeof(float)));
-    if (!patch)
-        return 0;
-    j->patches = patch;
-    for (int64_t i = 0; i < j->count; i++, patch++) {
-        patch->at = units * i / j->count * unit;
-        patch->count = units * (i + 1) / j->count * unit - patch->at;
-        find_places(j, patch->at, patch->count, &patch->places);
-    }
-    return 1;
-}
-
 /* Where the planes of a group are, or will be; 0: there is no memory. */
 static int find_input(struct tiles_job *j)
 {
     const struct mm_tiles *t = j->t;
     if (t->direct) {
-        j->in = j->x + j->group * t->conv.channels * t->plane;
+        j->in = j->x + j->group * t->in.image;
         return 1;
     }
     j->in = j->packed = mm_scratch(MM_SCRATCH_INPUT, t->floats);
-    return j->packed && find_sources(j);
+    return j->packed && mm_find_sources(j);
 }
 
 static void one_group(const struct tiles_job *all, int64_t group, int threads)
 {
     struct tiles_job j = *all;
     j.group = group;
-    if (!find_patches(&j) || !find_input(&j)) {
+    if (!mm_find_patches(&j) || !find_input(&j)) {
         *j.failed = 1;
         return;
     }
@@ -227,15 +100,15 @@ static void groups_part(void *context, int part, int parts)
         one_group(j, group, 1);
 }
 
-int mm_tiles_conv2d(const struct mm_tiles *t, const struct mm_rows *w, const float *x, float *y,
-                    int threads)
+int mm_tiles_run(const struct mm_tiles *t, const struct mm_rows *w, const float *x, const float *add,
+                 float *y, int threads)
 {
-    if (!t || !t->pays || mm_bad_rows(w) || w->rows != t->outputs || w->variant != t->variant ||
+    if (!t || !t->fits || mm_bad_rows(w) || w->rows != t->outputs || w->variant != t->variant ||
         threads < 1 || !x || !y)
         return MM_BAD_ARGUMENT;
     atomic_int failed = 0;
-    struct tiles_job j = {.t = t, .w = w, .variant = mm_tiles_for((int)t->variant), .x = x, .y = y,
-                          .failed = &failed};
+    struct tiles_job j = {.t = t, .w = w, .variant = mm_tiles_for((int)t->variant), .x = x, .add = add,
+                          .y = y, .failed = &failed};
     int64_t groups = groups_of(t), work = t->nonzeros * t->tile * t->width * j.variant->lanes;
     int all = mm_threads_for(threads, work * groups);
     /* Whole groups need no waiting for each other, but may leave threads idle at the end. */
@@ -247,4 +120,10 @@ int mm_tiles_conv2d(const struct mm_tiles *t, const struct mm_rows *w, const flo
             one_group(&j, group, threads);
     }
     return failed ? MM_NO_MEMORY : MM_OK;
+}
+
+int mm_tiles_conv2d(const struct mm_tiles *t, const struct mm_rows *w, const float *x, float *y,
+                    int threads)
+{
+    return mm_tiles_run(t, w, x, NULL, y, threads);
 }

@@ -6,6 +6,9 @@
 
 #define RESTRICT __restrict__
 
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
 static void row(const float *RESTRICT in, int64_t from, float *RESTRICT out, int64_t to, int64_t count)
 {
     if (from == 1 && to == 1 && count >= 64)
@@ -40,21 +43,9 @@ static void copy(const struct mm_copy_step *s, const float *in, float *out)
             }
 }
 
-/* Outputs [*low, *high) along an axis whose windows lie within the image. */
-static void inside(const struct mm_pool_step *s, int axis, int64_t *low, int64_t *high)
-{
-    int64_t end = s->size[axis] + s->pad[axis] - s->dilation[axis] * (s->kernel[axis] - 1);
-    *low = (s->pad[axis] + s->stride[axis] - 1) / s->stride[axis];
-    *high = end <= 0 ? 0 : (end + s->stride[axis] - 1) / s->stride[axis];
-    if (*high > s->out_size[axis])
-        *high = s->out_size[axis];
-    if (*low > *high)
-        *low = *high;
-}
-
 INLINE float larger(float a, float b) { return b > a || b != b ? b : a; }
 
-/* One window at the edge. */
+/* One window by itself. */
 static float window(const struct mm_pool_step *s, const float *in, int64_t y, int64_t x)
 {
     int max = s->what == MM_POOL_MAX;
@@ -83,56 +74,98 @@ INLINE floats fold(int max, floats a, floats b)
     return max ? choose((b > a) | (b != b), b, a) : a + b;
 }
 
-/* For each of `wide` places the largest value or the sum of `count` floats, `step` apart, from there
- * on. The last vectors reach beyond. */
-static void slide(int max, const float *in, int64_t step, int64_t count, int64_t wide, float *out)
+#if LANES == 16
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#elif LANES == 8
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#else
+#define EVEN 0, 2, 4, 6
+#endif
+
+/* Every stride-th float from there on, stride 1 or 2. */
+INLINE floats pick(const float *from, int64_t stride)
 {
-    for (int64_t i = 0; i < wide; i += LANES) {
-        floats result = load(in + i);
-        for (int64_t k = 1; k < count; k++)
-            result = fold(max, result, load(in + k * step + i));
-        store(out + i, result);
+    if (stride == 1)
+        return load(from);
+#if defined(__clang__) || __GNUC__ >= 12
+    return __builtin_shufflevector(load(from), load(from + LANES), EVEN);
+#else
+    return __builtin_shuffle(load(from), load(from + LANES), (ints){EVEN});
+#endif
+}
+
+/* The largest or the sum of the rows that a row of windows meets. Of so many columns [from, to) are inside
+ * the image, which begins at `in`; what windows see beyond it makes no difference. */
+INLINE void down(int max, const float *in, int64_t step, int64_t rows, int64_t from, int64_t to,
+                 int64_t columns, float *column)
+{
+    floats nothing = all(max ? -__builtin_inff() : 0.0f);
+    for (int64_t i = 0; i < from; i += LANES)
+        store(column + i, nothing);
+    for (int64_t i = from; i < to; i += LANES, in += LANES) {
+        floats result = load(in);
+        for (int64_t k = 1; k < rows; k++)
+            result = fold(max, result, load(in + k * step));
+        store(column + i, result);
+    }
+    for (int64_t i = to; i < columns; i += LANES)
+        store(column + i, nothing);
+}
+
+/* The same for the columns of so many windows. */
+INLINE void across(int max, const struct mm_pool_step *s, int64_t stride, const float *column, floats scale,
+                   int64_t count, float *out)
+{
+    for (int64_t i = 0; i < count; i += LANES) {
+        floats result = pick(column + i * stride, stride);
+        for (int64_t k = 1; k < s->kernel[1]; k++)
+            result = fold(max, result, pick(column + i * stride + k * s->dilation[1], stride));
+        if (!max)
+            result *= scale;
+        if (i + LANES <= count)
+            store(out + i, result);
+        else
+            store_some(out + i, result, count - i);
     }
 }
 
-/* The same for whole windows at once, which is less work where they are small. */
-static void step_over(const struct mm_pool_step *s, int max, const float *in, int64_t wide, float *out)
+/* How many of a window's rows or columns are inside the image, and which is the first; a dilated window
+ * may have none. */
+static int64_t met(const struct mm_pool_step *s, int axis, int64_t begin, int64_t *first)
 {
-    for (int64_t i = 0; i < wide; i += LANES) {
-        floats result = load(in + i);
-        for (int64_t k = 1; k < s->kernel[0] * s->kernel[1]; k++) {
-            int64_t down = k / s->kernel[1] * s->dilation[0], right = k % s->kernel[1] * s->dilation[1];
-            result = fold(max, result, load(in + down * s->in_row + right + i));
-        }
-        store(out + i, result);
-    }
+    int64_t step = s->dilation[axis], count = 0;
+    *first = 0;
+    for (int64_t k = 0; k < s->kernel[axis]; k++)
+        if (begin + k * step >= 0 && begin + k * step < s->size[axis])
+            *first = count++ == 0 ? begin + k * step : *first;
+    return count;
 }
 
-enum { SMALL = 4 };
-
-/* Whole windows of a row, a vector at a time, of which every stride-th is wanted. The last vector may
- * reach MM_OVERREAD floats beyond the image. */
-static void windows(const struct mm_pool_step *s, const float *in, int64_t y, int64_t low, int64_t high,
-                    float *out)
+/* A row of windows. The last vectors may reach MM_OVERREAD floats beyond the image. */
+INLINE void windows(int max, const struct mm_pool_step *s, const float *in, int64_t y, float *out)
 {
-    int max = s->what == MM_POOL_MAX;
-    const float *first = in + (y * s->stride[0] - s->pad[0]) * s->in_row - s->pad[1];
-    int64_t stride = s->stride[1], span = s->dilation[1] * (s->kernel[1] - 1);
-    int64_t share = LINE / stride > 0 ? LINE / stride : 1;
-    float scale = 1.0f / (float)(s->kernel[0] * s->kernel[1]);
-    float column[LINE + SPAN + LANES + LANES], line[LINE + LANES];
-    for (int64_t x = low; x < high; x += share) {
-        int64_t count = high - x < share ? high - x : share, wide = (count - 1) * stride + 1;
-        const float *corner = first + x * stride;
-        if (s->kernel[0] * s->kernel[1] <= SMALL) {
-            step_over(s, max, corner, wide, line);
+    int64_t stride = s->stride[1], span = s->dilation[1] * (s->kernel[1] - 1), first, other;
+    int64_t begin = y * s->stride[0] - s->pad[0], rows = met(s, 0, begin, &first);
+    int64_t share = stride == 1 ? LINE : stride == 2 ? LINE / 2 : most(LINE / stride, 1);
+    int inside = s->what == MM_POOL_MEAN_INSIDE;
+    floats scale = all(inside ? 1.0f : 1.0f / (float)(s->kernel[0] * s->kernel[1]));
+    float column[LINE + SPAN + 3 * LANES], line[LINE + LANES];
+    in += first * s->in_row;
+    for (int64_t x = 0; x < s->out_size[1]; x += share) {
+        int64_t count = least(share, s->out_size[1] - x), columns = (count - 1) * stride + 1 + span;
+        int64_t left = x * stride - s->pad[1], from = most(-left, 0), to = least(columns, s->size[1] - left);
+        to = rows > 0 ? to : from;
+        down(max, in + left + from, s->dilation[0] * s->in_row, rows, from, to, columns, column);
+        if (stride == 1) {
+            across(max, s, 1, column, scale, count, out + x);
+        } else if (stride == 2) {
+            across(max, s, 2, column, scale, count, out + x);
         } else {
-            slide(max, corner, s->dilation[0] * s->in_row, s->kernel[0], wide + span, column);
-            slide(max, column, s->dilation[1], s->kernel[1], wide, line);
+            across(max, s, 1, column, scale, columns - span, line);
+            row(line, stride, out + x, 1, count);
         }
-        for (int64_t i = 0; !max && i < wide; i++)
-            line[i] *= scale;
-        row(line, stride, out + x, 1, count);
+        for (int64_t i = 0; inside && i < count; i++)
+            out[x + i] /= (float)(rows * met(s, 1, left + i * stride, &other));
     }
 }
 
@@ -155,13 +188,10 @@ static float mean(const float *in, int64_t height, int64_t width, int64_t step)
 
 static void pool(const struct mm_pool_step *s, const float *in, float *out)
 {
-    int whole = s->what != MM_POOL_MAX && s->kernel[0] == s->size[0] && s->kernel[1] == s->size[1] &&
-                !s->pad[0] && !s->pad[1] && s->dilation[0] == 1 && s->dilation[1] == 1;
-    int64_t top, bottom, left, right;
-    inside(s, 0, &top, &bottom);
-    inside(s, 1, &left, &right);
-    if (s->dilation[1] * (s->kernel[1] - 1) > SPAN) /* then all windows are taken one by one */
-        left = right = 0;
+    int max = s->what == MM_POOL_MAX;
+    int whole = !max && s->kernel[0] == s->size[0] && s->kernel[1] == s->size[1] && !s->pad[0] && !s->pad[1] &&
+                s->dilation[0] == 1 && s->dilation[1] == 1;
+    int wide = s->dilation[1] * (s->kernel[1] - 1) > SPAN;
     memset(out - s->front, 0, (size_t)(s->front + s->channels * s->out_plane) * sizeof(float));
     for (int64_t c = 0; c < s->channels; c++)
         for (int64_t n = 0; n < s->images; n++) {
@@ -171,14 +201,14 @@ static void pool(const struct mm_pool_step *s, const float *in, float *out)
                 *target = mean(image, s->size[0], s->size[1], s->in_row);
                 continue;
             }
-            for (int64_t y = 0; y < s->out_size[0]; y++, target += s->out_row) {
-                int within = y >= top && y < bottom;
-                for (int64_t x = 0; x < s->out_size[1]; x++)
-                    if (!within || x < left || x >= right)
+            for (int64_t y = 0; y < s->out_size[0]; y++, target += s->out_row)
+                if (wide)
+                    for (int64_t x = 0; x < s->out_size[1]; x++)
                         target[x] = window(s, image, y, x);
-                if (within)
-                    windows(s, image, y, left, right, target);
-            }
+                else if (max)
+                    windows(1, s, image, y, target);
+                else
+                    windows(0, s, image, y, target);
         }
 }
 

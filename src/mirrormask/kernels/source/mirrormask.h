@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define MM_ABI 8
+#define MM_ABI 9
 
 enum { MM_OK = 0, MM_NO_MEMORY = 1, MM_BAD_ARGUMENT = 2 };
 enum { MM_PORTABLE = 0, MM_AVX2 = 1, MM_AVX512 = 2, MM_VARIANTS = 3 };
@@ -63,15 +63,25 @@ struct mm_conv {
     int64_t in_place;                  /* 1: the input is read where it lies */
 };
 
+/* Where the pixels of images are: floats between images, channels and rows. */
+struct mm_layout {
+    int64_t image, channel, row;
+};
+
 /* The same in tiles of the output; see tiles_plan.c. The first part is given, with that of `conv`, the
  * second filled in. */
 struct mm_tiles {
     struct mm_conv conv;
     int64_t outputs, nonzeros;
     int64_t variant;
+    int64_t packing; /* the part that the other way has to do of its packing, in percent */
+    struct mm_layout in, out, add; /* all zeros: [images, channels, rows, columns] without gaps */
 
-    int64_t pays;         /* 1: it seems faster than mm_conv2d; 0: the others mean nothing */
-    int64_t size[2];      /* rows and columns of the output; of a 1x1 kernel all pixels are one row */
+    int64_t fits;         /* 0: it cannot be done in tiles, and the others mean nothing */
+    int64_t pays;         /* 1: it seems faster than the other way */
+    int64_t flat;         /* 1: all pixels of an image are one row */
+    int64_t far;          /* 1: images are so large that they are in no cache */
+    int64_t size[2];      /* rows and columns of the output */
     int64_t direct;       /* 1: the input is read where it lies */
     int64_t side_by_side; /* tiles in a register */
     int64_t tile, width;  /* rows of a tile; registers in each */
@@ -130,7 +140,7 @@ int mm_conv2d(const struct mm_conv *c, const struct mm_rows *w, const float *x, 
               int threads);
 
 int mm_tiles_plan(struct mm_tiles *t);
-/* Lay the weights out as a plan that pays wants them: starts [outputs * blocks + 1], offsets and values
+/* Lay the weights out as a plan that fits wants them: starts [outputs * blocks + 1], offsets and values
  * [nonzeros]. Those of w are checked, with columns as above. */
 int mm_tiles_fill(const struct mm_tiles *t, const struct mm_rows *w, int32_t *starts, int32_t *offsets,
                   float *values);

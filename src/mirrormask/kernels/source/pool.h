@@ -23,7 +23,9 @@ enum {
     MM_SCRATCH_GAPS = 3,
     MM_SCRATCH_GRADIENT = 4,
     MM_SCRATCH_SUMS = 5,
-    MM_SCRATCH_SLOTS = 6
+    MM_SCRATCH_COPIED = 6,
+    MM_SCRATCH_RESULT = 7,
+    MM_SCRATCH_SLOTS = 8
 };
 
 #endif

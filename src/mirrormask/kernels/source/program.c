@@ -118,13 +118,17 @@ static struct mm_blocks *blocks_of(const struct mm_program *p, const struct mm_t
 
 static struct mm_made made_of(const struct mm_program *p, const union mm_step *s)
 {
-    struct mm_made made = {NULL, NULL, 0};
+    struct mm_made made = {NULL, NULL, NULL, 0};
     if (s->fields[0] == MM_STEP_TILE)
         made.blocks = blocks_of(p, &s->tile, &made.bytes);
     if (s->fields[0] == MM_STEP_VECTOR) {
         struct mm_rows w = mm_rows_of(p, &s->vector.matrix);
         made.windows = mm_windows_of(&w);
         made.bytes = made.windows ? mm_windows_bytes(made.windows) : 0;
+    }
+    if (s->fields[0] == MM_STEP_CONV) {
+        made.conv = mm_conv_made(p, &s->conv);
+        made.bytes = made.conv ? mm_conv_bytes(made.conv) : 0;
     }
     return made;
 }
@@ -156,8 +160,13 @@ int mm_program_open(const struct mm_program_data *data, struct mm_program **prog
     memcpy(p->steps, data->steps, steps * sizeof *p->steps);
     p->sizes[0] = data->arena;
     memcpy(p->sizes + 1, data->port_floats, ports * sizeof *p->sizes);
-    for (size_t i = 0; i < steps; i++)
+    for (size_t i = 0; i < steps; i++) {
         p->made[i] = made_of(p, p->steps + i);
+        if (p->steps[i].fields[0] == MM_STEP_CONV && !p->made[i].conv) {
+            mm_program_close(p);
+            return MM_NO_MEMORY;
+        }
+    }
     *program = p;
     return MM_OK;
 }
@@ -177,6 +186,7 @@ void mm_program_close(struct mm_program *program)
     for (int64_t i = 0; program->made && i < program->step_count; i++) {
         free(program->made[i].blocks);
         mm_windows_free(program->made[i].windows);
+        free(program->made[i].conv);
     }
     free(program->steps);
     free(program->made);

@@ -155,6 +155,9 @@ int mm_run_step(const struct mm_turn *t, const union mm_step *s, const struct mm
         images[variant]->copy(&s->copy, at(t, s->copy.in), at(t, s->copy.out));
         return MM_OK;
     case MM_STEP_PLANES: run_planes(t, &s->planes); return MM_OK;
+    case MM_STEP_CONV:
+        return mm_conv_run(&s->conv, made->conv, at(t, s->conv.in), at(t, s->conv.add), at(t, s->conv.out),
+                           t->threads);
     case MM_STEP_VECTOR: run_vector(t, &s->vector, made->windows); return MM_OK;
     case MM_STEP_TILE: return run_tile(t, &s->tile, made->blocks);
     case MM_STEP_POOL:

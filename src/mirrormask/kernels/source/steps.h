@@ -26,6 +26,7 @@ enum mm_kind {
     MM_STEP_NORM = 7,
     MM_STEP_ATTENTION = 8,
     MM_STEP_GATE = 9,
+    MM_STEP_CONV = 10,
     MM_STEP_KINDS
 };
 
@@ -70,6 +71,18 @@ struct mm_tile_step {
     struct mm_place in, out, add;
     struct mm_matrix matrix;
     int64_t width, count;
+};
+
+/* A convolution of images that lie anywhere, in tiles where they fit. Columns of the matrix are
+ * (channel * kernel_h + y) * kernel_w + x. `front` floats before the output become zero, and so do the
+ * gaps between pixels in its planes of `plane` floats; if that is 0, there are no gaps. */
+struct mm_conv_step {
+    int64_t kind;
+    struct mm_place in, out, add;
+    struct mm_matrix matrix;
+    int64_t channels, height, width, images, kernel[2], stride[2], dilation[2], pad[4]; /* of mm_conv */
+    struct mm_layout in_layout, out_layout, add_layout;
+    int64_t front, plane;
 };
 
 enum { MM_POOL_MAX = 0, MM_POOL_MEAN = 1, MM_POOL_MEAN_INSIDE = 2 };
@@ -134,13 +147,15 @@ union mm_step {
     struct mm_norm_step norm;
     struct mm_attention_step attention;
     struct mm_gate_step gate;
+    struct mm_conv_step conv;
 };
 
 /* What opening a program makes of a step's weights, for its kernel; NULL where nothing was made. */
 struct mm_made {
     struct mm_blocks *blocks;   /* of tile steps */
     struct mm_windows *windows; /* of vector steps */
-    int64_t bytes;              /* of either */
+    struct mm_made_conv *conv;  /* of convolutions, which all have one */
+    int64_t bytes;              /* of any */
 };
 
 struct mm_program {
@@ -163,6 +178,12 @@ struct mm_turn {
     int threads;
 };
 int mm_run_step(const struct mm_turn *t, const union mm_step *s, const struct mm_made *made);
+struct mm_conv mm_conv_of(const struct mm_conv_step *s);
+/* Lay the weights of a checked convolution out; NULL: there is no memory. To be freed. */
+struct mm_made_conv *mm_conv_made(const struct mm_program *p, const struct mm_conv_step *s);
+int64_t mm_conv_bytes(const struct mm_made_conv *made);
+int mm_conv_run(const struct mm_conv_step *s, const struct mm_made_conv *made, const float *x,
+                const float *add, float *y, int threads);
 struct mm_rows mm_rows_of(const struct mm_program *p, const struct mm_matrix *m);
 
 /* Operands of planes.c, as addresses. */

@@ -7,90 +7,7 @@
 #include "vectors.h"
 
 #if LANES >= 8
-#include <immintrin.h>
-
-/* Floats at addresses of which some may lie outside every array: those are neither read nor written.
- * Addresses are numbers here, because such pointers must not be formed. Sanitizers do not see through
- * masked instructions, so they get loops. */
-typedef uintptr_t address;
-#define PLUS(pointer, floats) ((address)(pointer) + (address)(floats) * sizeof(float))
-
-#if LANES == 8
-INLINE __m256i mask_of(uint16_t inside)
-{
-    __m256i bits = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
-    return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(inside), bits), bits);
-}
-#endif
-
-#ifdef __SANITIZE_ADDRESS__
-INLINE floats take_some(floats others, address from, int64_t step, uint16_t inside)
-{
-    for (int i = 0; i < LANES; i++)
-        if (inside >> i & 1)
-            others[i] = *(const float *)(from + (address)(i * step) * sizeof(float));
-    return others;
-}
-INLINE void put_some(address to, floats value, uint16_t inside)
-{
-    for (int i = 0; i < LANES; i++)
-        if (inside >> i & 1)
-            *(float *)(to + (address)i * sizeof(float)) = value[i];
-}
-#elif LANES == 16
-INLINE floats take_some(floats others, address from, int64_t step, uint16_t inside)
-{
-    if (step == 1)
-        return (floats)_mm512_mask_loadu_ps((__m512)others, inside, (const void *)from);
-    ints number = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, at = number * (int32_t)step;
-    return (floats)_mm512_mask_i32gather_ps((__m512)others, inside, (__m512i)at, (const void *)from, 4);
-}
-INLINE void put_some(address to, floats value, uint16_t inside)
-{
-    _mm512_mask_storeu_ps((void *)to, inside, (__m512)value);
-}
-#else
-INLINE floats take_some(floats others, address from, int64_t step, uint16_t inside)
-{
-    __m256 mask = _mm256_castsi256_ps(mask_of(inside));
-    if (step == 1)
-        return (floats)_mm256_blendv_ps(
-            (__m256)others, _mm256_maskload_ps((const void *)from, _mm256_castps_si256(mask)), mask);
-    ints number = {0, 1, 2, 3, 4, 5, 6, 7}, at = number * (int32_t)step;
-    return (floats)_mm256_mask_i32gather_ps((__m256)others, (const void *)from, (__m256i)at, mask, 4);
-}
-INLINE void put_some(address to, floats value, uint16_t inside)
-{
-    _mm256_maskstore_ps((void *)to, mask_of(inside), (__m256)value);
-}
-#endif
-
-/* What lies one lane further: of this register, and at its end of the next one; 0 where not kept. */
-#ifdef __AVX512F__
-INLINE floats from_right(floats value, floats next, uint16_t keep)
-{
-    return (floats)_mm512_maskz_alignr_epi32(keep, (__m512i)next, (__m512i)value, 1);
-}
-INLINE floats from_left(floats value, floats before, uint16_t keep)
-{
-    return (floats)_mm512_maskz_alignr_epi32(keep, (__m512i)value, (__m512i)before, 15);
-}
-#else
-INLINE floats from_right(floats value, floats next, uint16_t keep)
-{
-    ints one = {1, 2, 3, 4, 5, 6, 7, 0};
-    __m256 a = _mm256_permutevar8x32_ps((__m256)value, (__m256i)one);
-    __m256 b = _mm256_permutevar8x32_ps((__m256)next, (__m256i)one);
-    return (floats)_mm256_and_ps(_mm256_blend_ps(a, b, 0x80), _mm256_castsi256_ps(mask_of(keep)));
-}
-INLINE floats from_left(floats value, floats before, uint16_t keep)
-{
-    ints one = {7, 0, 1, 2, 3, 4, 5, 6};
-    __m256 a = _mm256_permutevar8x32_ps((__m256)value, (__m256i)one);
-    __m256 b = _mm256_permutevar8x32_ps((__m256)before, (__m256i)one);
-    return (floats)_mm256_and_ps(_mm256_blend_ps(a, b, 0x01), _mm256_castsi256_ps(mask_of(keep)));
-}
-#endif
+#include "tiles_lanes.h"
 
 /* Sums of N registers; SETS of them where they are few, because a chain of additions waits four cycles
  * at every link. */
@@ -126,6 +43,7 @@ INLINE floats from_left(floats value, floats before, uint16_t keep)
                           const float *x, float *sums, float *y)                                   \
     {                                                                                              \
         const int32_t *group = w->starts;                                                          \
+        const float *add = w->add;                                                                 \
         for (int64_t r = 0; r < w->rows; r++, sums += N * LANES, y += places->channel) {           \
             floats s[N], first = all(w->bias ? w->bias[r] : 0.0f);                                 \
             int begins = w->begins;                                                                \
@@ -149,6 +67,10 @@ INLINE floats from_left(floats value, floats before, uint16_t keep)
                     from_right(s[j], j + 1 < N ? s[j + 1] : all(0.0f), places->left[j]);           \
             }                                                                                      \
             add_##N(w, group++, x, s);                                                             \
+            for (int64_t l = 0; add && l < places->tiles; l++)                                     \
+                _Pragma("GCC unroll 16") for (int j = 0; j < N; j++) s[j] +=                       \
+                    take_some(all(0.0f), PLUS(add, places->add[l][j]), 1, places->inside[l][j]);   \
+            add = add ? add + places->add_channel : NULL;                                          \
             _Pragma("GCC unroll 16") for (int j = 0; j < N; j++)                                   \
             {                                                                                      \
                 s[j] += begins ? first : load(sums + j * LANES);                                   \
@@ -159,7 +81,7 @@ INLINE floats from_left(floats value, floats before, uint16_t keep)
             }                                                                                      \
             if (w->ends && places->whole) {                                                        \
                 _Pragma("GCC unroll 16") for (int j = 0; j < N; j++)                               \
-                    store(y + places->to[0][0] + j * LANES, s[j]);                                 \
+                    store(y + places->to[0][j], s[j]);                                             \
             } else if (w->ends) {                                                                  \
                 for (int64_t l = 0; l < places->tiles; l++)                                        \
                     _Pragma("GCC unroll 16") for (int j = 0; j < N; j++)                           \
@@ -197,8 +119,61 @@ enum { MOST = 16 };
 enum { MOST = 12 };
 #endif
 
-INLINE void pack_by(const struct mm_sources *sources, const float *from, float *to, int64_t tiles,
-                     int64_t step)
+INLINE floats take(floats others, address from, int64_t step, uint16_t inside, uint32_t bits)
+{
+    return step == 2 ? take_others(others, from, inside, bits) : take_some(others, from, step, inside);
+}
+
+/* The next channel is asked for while a channel is packed, in the order in which it lies: images may be
+ * in no cache. */
+INLINE void ask(address place, const struct mm_sources *sources, int64_t step)
+{
+    __builtin_prefetch((const void *)PLUS(place, sources->channel));
+    if (step == 2)
+        __builtin_prefetch((const void *)PLUS(place, sources->channel + LANES));
+}
+
+/* One register of all lines of a single tile. */
+INLINE void pack_register(const struct mm_sources *sources, const struct mm_source *source, address from,
+                          float *to, int64_t step)
+{
+    int64_t lines = sources->lines, first = source->first[0], end = source->end[0], i = 0;
+    address line = (address)sources->line * sizeof(float);
+    uint16_t inside = source->inside[0];
+    uint32_t others = source->others[0];
+    int asks = (int)source->asks;
+    from += (address)first * line, end = end < lines ? end : lines;
+    for (; i < first && i < lines; i++, to += sources->to_line)
+        store(to, all(0.0f));
+    for (; i < end; i++, to += sources->to_line, from += line) {
+        store(to, take(all(0.0f), from, step, inside, others));
+        if (asks)
+            ask(from, sources, step);
+    }
+    for (; i < lines; i++, to += sources->to_line)
+        store(to, all(0.0f));
+}
+
+/* Line by line, all registers of one tile whose sources follow each other: they have one phase. It asks
+ * for more at a time than far images come in. */
+INLINE void pack_rows(const struct mm_sources *sources, address from, float *to)
+{
+    const struct mm_source *all_of = sources->all;
+    address line = (address)sources->line * sizeof(float);
+    for (int64_t i = 0; i < sources->lines; i++, to += sources->to_line, from += line) {
+        int within = i >= all_of->first[0] && i < all_of->end[0];
+        for (int64_t v = 0; v < sources->count; v++) {
+            address place = PLUS(from, v * LANES);
+            store(to + v * LANES, take_some(all(0.0f), place, 1, within ? all_of[v].inside[0] : 0));
+            if (within)
+                ask(place, sources, 1);
+        }
+    }
+}
+
+/* Line by line, all registers of a line from so many tiles. */
+INLINE void pack_lines(const struct mm_sources *sources, const float *from, float *to, int64_t tiles,
+                       int64_t step)
 {
     for (int64_t i = 0; i < sources->lines; i++, to += sources->to_line, from += sources->line)
         for (int64_t n = 0; n < sources->count; n++) {
@@ -206,23 +181,38 @@ INLINE void pack_by(const struct mm_sources *sources, const float *from, float *
             floats value = all(0.0f);
             for (int64_t l = 0; l < tiles; l++) {
                 address place = PLUS(from, source->at[l]);
-                if (i >= source->first[l] && i < source->end[l])
-                    value = take_some(value, place, step, source->inside[l]);
-                if (n < sources->width)
-                    __builtin_prefetch((const void *)PLUS(place, sources->channel));
+                if (i < source->first[l] || i >= source->end[l])
+                    continue;
+                value = take(value, place, step, source->inside[l], source->others[l]);
+                if (source->asks)
+                    ask(place, sources, step);
             }
             store(to + source->to, value);
         }
 }
 
+INLINE void pack_by(const struct mm_sources *sources, const float *from, float *to, int64_t step)
+{
+    if (sources->tiles > 1)
+        pack_lines(sources, from, to, sources->tiles, step);
+    else if (step == 1 && sources->count > 1 && sources->count * LANES == sources->to_line &&
+             sources->all->inside[0] && !sources->far)
+        pack_rows(sources, PLUS(from, sources->all->at[0]), to);
+    else if (step == 1 && sources->count > 1)
+        pack_lines(sources, from, to, 1, 1);
+    else
+        for (const struct mm_source *source = sources->all; source < sources->all + sources->count; source++)
+            pack_register(sources, source, PLUS(from, source->at[0]), to + source->to, step);
+}
+
 static void pack(const struct mm_sources *sources, const float *from, float *to)
 {
-    if (sources->tiles == 1 && sources->step == 1)
-        pack_by(sources, from, to, 1, 1);
-    else if (sources->step == 1)
-        pack_by(sources, from, to, sources->tiles, 1);
+    if (sources->step == 1)
+        pack_by(sources, from, to, 1);
+    else if (sources->step == 2)
+        pack_by(sources, from, to, 2);
     else
-        pack_by(sources, from, to, sources->tiles, sources->step);
+        pack_by(sources, from, to, sources->step);
 }
 
 const struct mm_tile_variant MM_NAME = {LANES, MOST, {PATCHES}, pack};

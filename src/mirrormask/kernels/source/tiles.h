@@ -10,17 +10,19 @@ enum { MM_MOST_TILES = 16, MM_MOST_VECTORS = 16 };
  * first one holds the float at[l] of a channel, if the line is its first. Lanes without a bit in `inside`
  * become zero. */
 struct mm_source {
-    int64_t to; /* floats from the first line of the channel's planes */
+    int64_t to;   /* floats from the first line of the channel's planes */
+    int64_t asks; /* 1: for the lines of the next channel, which no source before does */
     int64_t at[MM_MOST_TILES];
     int64_t first[MM_MOST_TILES], end[MM_MOST_TILES]; /* the lines that are inside the image */
     uint16_t inside[MM_MOST_TILES];
+    uint32_t others[MM_MOST_TILES]; /* the bits of `inside`, each with a zero behind it: for a step of 2 */
 };
 struct mm_sources {
     const struct mm_source *all;
     int64_t count, tiles, lines;
     int64_t step, line, channel; /* floats between pixels, lines, channels */
     int64_t to_line;             /* floats between the places of lines */
-    int64_t width;               /* sources that do not read the same lines again */
+    int64_t far;                 /* 1: images are in no cache */
 };
 /* Fill the planes of one channel. */
 typedef void (*mm_pack)(const struct mm_sources *sources, const float *from, float *to);
@@ -28,11 +30,11 @@ typedef void (*mm_pack)(const struct mm_sources *sources, const float *from, flo
 /* A patch: some registers with whole rows of all tiles. */
 struct mm_patch_places {
     int64_t tiles;
-    int64_t channel; /* floats between channels of the output */
-    int64_t whole;   /* 1: all that the registers hold belongs side by side */
+    int64_t channel, add_channel; /* floats between channels of the output, and of what is added */
+    int64_t whole;   /* 1: all that each register holds belongs side by side */
     int64_t ahead;   /* floats that the next patch writes behind them, if they must be asked for; or 0 */
-    /* Tile l of register j goes to the float to[l][j] of a channel. */
-    int64_t to[MM_MOST_TILES][MM_MOST_VECTORS];
+    /* Tile l of register j goes to the float to[l][j] of a channel; add[l][j] is added to it. */
+    int64_t to[MM_MOST_TILES][MM_MOST_VECTORS], add[MM_MOST_TILES][MM_MOST_VECTORS];
     uint16_t inside[MM_MOST_TILES][MM_MOST_VECTORS];
     /* The lanes that keep what comes from their right or left neighbour: it is of the same row. */
     uint16_t left[MM_MOST_VECTORS], right[MM_MOST_VECTORS];
@@ -47,6 +49,7 @@ struct mm_patch_rows {
     const float *values;
     int64_t rows, right, left;
     const float *bias; /* of the first row, or NULL */
+    const float *add;  /* for finished sums of the first row, or NULL */
     int32_t begins;    /* 1: sums begin with the bias, or zero; 0: with what they hold */
     int32_t ends;      /* 1: sums are finished, and go where they belong; 0: they wait in `sums` */
     int32_t relu;      /* of finished sums */
@@ -59,6 +62,9 @@ struct mm_tile_variant {
     mm_patch patches[MM_MOST_VECTORS]; /* by registers - 1 */
     mm_pack pack;
 };
+/* As mm_tiles_conv2d, for images as the plan says that they lie; add may be NULL. */
+int mm_tiles_run(const struct mm_tiles *t, const struct mm_rows *w, const float *x, const float *add,
+                 float *y, int threads);
 /* NULL where registers are too short to gain anything. */
 const struct mm_tile_variant *mm_tiles_for(int variant);
 #ifdef MM_X86

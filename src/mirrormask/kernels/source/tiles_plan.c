@@ -23,7 +23,10 @@ enum {
     ENOUGH = 160, /* multiply-adds with registers of a block's row, for each column of the kernel */
     FURTHEST = 16, /* pixels by which sums move */
     CHUNK = 64,
-    NEAR = 128 << 10 /* floats that stay in the second-level cache */
+    BEGIN = 3000, /* cycles before the first register of a group is packed, or there about */
+    NEAR = 128 << 10, /* floats that stay in the second-level cache, with what else is touched */
+    LARGE = 5 << 20, /* images of so many floats are in no cache: they are read and written faster */
+    LONG = 2         /* in long pieces, and tiles may be so many times as large */
 };
 
 /* Tests lay every convolution out in tiles. */
@@ -34,17 +37,6 @@ enum {
 static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
-const struct mm_tile_variant *mm_tiles_for(int variant)
-{
-#ifdef MM_X86
-    if (variant == MM_AVX2)
-        return &mm_tiles_avx2;
-    if (variant == MM_AVX512)
-        return &mm_tiles_avx512;
-#endif
-    return NULL;
-}
 
 static double planes_of(const struct mm_tiles *t)
 {
@@ -70,14 +62,14 @@ static double cost(const struct mm_tiles *t, int64_t lanes)
     double of_patch = (double)up(registers, patches), moves = (double)(t->right + t->left);
     double tiles = (double)t->side_by_side, rows = (double)t->outputs * (double)patches;
     double lines = planes_of(t) * (double)((t->tile + t->reach) * t->width);
-    double pack = t->direct ? 0 : lines * (2 + (c->stride[1] == 1 ? 3 : 8) * tiles);
+    double pack = t->direct ? 0 : lines * (2 + (c->stride[1] == 1 ? 3 : c->stride[1] == 2 ? 4 : 24) * tiles);
     /* Each weight's chain of additions waits for itself where a patch is small. */
     double sums = (double)t->nonzeros * (double)patches * (0.6 + 0.7 * (of_patch < 4 ? 4 : of_patch));
     double each = 24 + 3 * of_patch + moves * (10 + of_patch) + (t->right && t->left ? 6 * of_patch : 0);
     int whole = t->side_by_side == 1 && t->size[1] % lanes == 0;
     double put = whole ? 1.5 * of_patch : 3 * of_patch * tiles;
     return (double)up(c->images * t->count, t->side_by_side) *
-           (pack + sums + rows * ((double)t->blocks * each + put));
+           (BEGIN + pack + sums + rows * ((double)t->blocks * each + put));
 }
 
 /* The same for convolutions as conv.c does them. */
@@ -86,9 +78,9 @@ static double cost_of_planes(const struct mm_tiles *t, int64_t lanes)
     const struct mm_conv *c = &t->conv;
     double registers = (double)(c->plane_width * c->out_height) / (double)lanes;
     double read = (double)(c->plane_width * c->plane_height) / (double)lanes * planes_of(t);
-    double pack = c->in_place ? 0 : read * (c->stride[1] == 1 ? 6 : 20);
+    double pack = c->in_place ? 0 : read * (c->stride[1] == 1 ? 8 : 28) * (double)t->packing / 100;
     return (double)c->images *
-           (pack + registers * ((double)t->nonzeros * 1.5 + (double)t->outputs * 6));
+           (pack + registers * ((double)t->nonzeros * (c->in_place ? 1.45 : 1.6) + (double)t->outputs * 6));
 }
 
 /* Try so many tiles side by side; keeps what is better than `lowest`. */
@@ -107,7 +99,7 @@ static double best_tile(struct mm_tiles *best, struct mm_tiles t, int64_t seen, 
     t.patch = moves ? variant->most / t.width * t.width : variant->most;
     double line = planes_of(&t) * (double)(t.width * variant->lanes);
     /* As few tiles as stay near; a few more may fill the registers better. */
-    double most_rows = NEAR / line - (double)t.reach;
+    double most_rows = (double)(t.far ? LONG * NEAR : NEAR) / line - (double)t.reach;
     int64_t fewest = most_rows < 1 ? t.size[0] : up(t.size[0], (int64_t)most_rows);
     for (t.count = fewest; t.count < fewest + t.side_by_side; t.count++) {
         t.tile = up(t.size[0], t.count);
@@ -121,30 +113,48 @@ static double best_tile(struct mm_tiles *best, struct mm_tiles t, int64_t seen, 
     return lowest;
 }
 
+static struct mm_layout without_gaps(int64_t channels, int64_t height, int64_t width)
+{
+    return (struct mm_layout){channels * height * width, height * width, width};
+}
+
+/* Layouts that are not given, and whether rows follow each other in all of them. */
+static void find_layouts(struct mm_tiles *t)
+{
+    const struct mm_conv *c = &t->conv;
+    struct mm_layout in = without_gaps(c->channels, c->height, c->width);
+    struct mm_layout out = without_gaps(t->outputs, c->out_height, c->out_width);
+    t->in = t->in.row ? t->in : in, t->out = t->out.row ? t->out : out, t->add = t->add.row ? t->add : out;
+    t->flat = c->in_place && t->in.row == in.row && t->out.row == out.row && t->add.row == out.row;
+}
+
 int mm_tiles_plan(struct mm_tiles *t)
 {
-    if (!t || t->outputs < 1 || t->outputs > INT32_MAX || t->nonzeros < 0 || t->nonzeros > INT32_MAX ||
+    if (!t || t->packing < 0 || t->packing > 100 || t->outputs < 1 || t->outputs > INT32_MAX || t->nonzeros < 0 || t->nonzeros > INT32_MAX ||
         mm_conv_plan(&t->conv) != MM_OK)
         return MM_BAD_ARGUMENT;
     const struct mm_tile_variant *variant = t->variant >= 0 && t->variant < MM_VARIANTS && mm_supported((int)t->variant)
                                                ? mm_tiles_for((int)t->variant)
                                                : NULL;
     const struct mm_conv *c = &t->conv;
-    t->pays = 0;
+    t->fits = t->pays = 0;
     if (!variant || c->images == 0)
         return MM_OK;
     int64_t lanes = variant->lanes;
-    t->size[0] = c->in_place ? 1 : c->out_height;
-    t->size[1] = c->in_place ? c->out_height * c->out_width : c->out_width;
+    find_layouts(t);
+    t->size[0] = t->flat ? 1 : c->out_height;
+    t->size[1] = t->flat ? c->out_height * c->out_width : c->out_width;
+    t->far = (double)c->images * ((double)c->channels * (double)(c->height * c->width) +
+                                  (double)t->outputs * (double)(t->size[0] * t->size[1])) > LARGE;
     t->reach = c->dilation[0] * (c->kernel[0] - 1) / c->stride[0];
     int64_t across = c->dilation[1] * (c->kernel[1] - 1) / c->stride[1];
     /* Columns left of the first pixel are zero; so are those behind the last one. */
     t->first = least(across, c->pad[0] / c->stride[1]);
     int64_t seen = least(up(c->width + c->pad[0], c->stride[1]) - t->first, t->size[1] + across - t->first);
-    int64_t wide = c->in_place ? t->size[1] : most(t->size[1], seen);
+    int64_t wide = t->flat ? t->size[1] : most(t->size[1], seen);
     if (across > FURTHEST)
         return MM_OK;
-    t->direct = c->in_place && t->size[1] % lanes == 0;
+    t->direct = t->flat && t->size[1] % lanes == 0;
     double before = cost_of_planes(t, lanes), lowest = 1e300;
     struct mm_tiles best = *t;
     for (t->side_by_side = 1; t->side_by_side <= lanes; t->side_by_side *= 2)
@@ -152,7 +162,7 @@ int mm_tiles_plan(struct mm_tiles *t)
     if (lowest == 1e300)
         return MM_OK;
     *t = best;
-    t->plane = (t->tile + t->reach) * t->width * lanes;
+    t->plane = t->direct ? t->in.channel : (t->tile + t->reach) * t->width * lanes;
     /* Planes a multiple of 256 bytes apart would fight for the same lines of the cache. */
     if (t->plane / lanes % 4 == 0 && !t->direct)
         t->plane += lanes;
@@ -160,7 +170,8 @@ int mm_tiles_plan(struct mm_tiles *t)
         return MM_OK;
     t->floats = t->plane * c->channels * c->phases[0] * c->phases[1];
     /* A 1x1 kernel's loads are no longer than registers either way: there only blocks gain. */
-    t->pays = MM_ALWAYS_TILES || (lowest < before && (!c->in_place || t->blocks > 1));
+    t->fits = 1;
+    t->pays = MM_ALWAYS_TILES || (lowest < before && (!t->flat || t->blocks > 1));
     return MM_OK;
 }
 
@@ -212,7 +223,7 @@ static int fill_groups(const struct mm_tiles *t, const struct mm_rows *w, int32_
 int mm_tiles_fill(const struct mm_tiles *t, const struct mm_rows *w, int32_t *starts, int32_t *offsets,
                   float *values)
 {
-    if (!t || !t->pays || mm_bad_rows(w) || w->rows != t->outputs || w->starts[w->rows] != t->nonzeros ||
+    if (!t || !t->fits || mm_bad_rows(w) || w->rows != t->outputs || w->starts[w->rows] != t->nonzeros ||
         !starts || (t->nonzeros > 0 && (!w->columns || !w->values || !offsets || !values)))
         return MM_BAD_ARGUMENT;
     const struct mm_conv *c = &t->conv;

@@ -46,6 +46,8 @@ RESULT = Path(__file__).parent / "results" / "live_training.json"
 LEVELS, BATCHES, ROUNDS = (0.9, 0.95, 0.99), (64, 128), 15
 # A run takes step after step: a turn has several, all but the first with warm caches.
 BLOCK_MS = 30.0
+# SparseLab keeps transposes by the id of a matrix, which the next one has if this one is gone.
+KEPT: list[nn.Module] = []
 Step = Callable[[], object]
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -155,6 +157,7 @@ def with_sparselab(model: nn.Module, sparsity: float) -> nn.Module | None:
             owner, _, leaf = name.rpartition(".")
             twin = kind(module.in_features, module.out_features, sparsity=sparsity)
             setattr(model.get_submodule(owner), leaf, twin)
+    KEPT.append(model)
     return model
 
 

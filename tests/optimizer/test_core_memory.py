@@ -69,13 +69,13 @@ def test_mirror_keeps_what_sgd_with_momentum_keeps(
     assert 0 <= extra <= 4 * 2 + 4 * 8
 
 
-def test_mirror_keeps_a_mask_of_bytes_and_two_numbers_more_once_frozen(make_net, train) -> None:
+def test_mirror_keeps_only_a_mask_of_one_byte_more_once_frozen(make_net, train) -> None:
     net, plain = make_net(), make_net()
     sgd = trained(plain, train, None, 15)
     recipe = mm.Recipe(geometry=Mirror(), masking=ProjectAndFreeze(at=0.5))
     optimizer = trained(net, train, recipe, 15)
     extra = reachable_bytes(optimizer, net) - reachable_bytes(sgd, plain)
-    assert extra == 4 * 2 + 4 * 2 + WEIGHTS  # a scale and a density each
+    assert extra == 4 * 2 + WEIGHTS
 
 
 def test_factors_cost_two_copies_and_a_second_momentum(make_net, train) -> None:

@@ -41,7 +41,7 @@ PUSH = Knob(
 RECORDS = (
     Method(
         name="pilot",
-        summary="mirror flow, proximal pressure that seeks the target, gradual cut by saliency",
+        summary="mirror flow, pressure that seeks the target, cut by saliency, rate by density",
         source="Jacobs & Burkholz (ICLR 2025), with a target-seeking controller",
         build=lambda push, width: by_saliency(ScaledMirror(width=width), push),
         knobs=(

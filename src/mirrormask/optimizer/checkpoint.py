@@ -86,7 +86,8 @@ def unpack(optimizer: SparseOptimizer, state_dict: dict[str, Any]) -> None:
     _load_base(optimizer, base_state)
     for parameter, (tensors, cut, squares) in latents.items():
         optimizer.weights[parameter].restore(tensors, cut, squares)
-    note_densities(optimizer.weights.values())
+    if optimizer.recipe.boost is not None:
+        note_densities(optimizer.weights.values())
     for group, saved_group in zip(optimizer.param_groups, state_dict["param_groups"], strict=True):
         group.update({key: value for key, value in saved_group.items() if key != "params"})
     optimizer.steps_done = own["steps_done"]

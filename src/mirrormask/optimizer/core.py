@@ -17,13 +17,13 @@ from mirrormask.optimizer.boosting import Boosting
 from mirrormask.optimizer.compacted import Compacted
 from mirrormask.optimizer.cut import is_exact, mask_of
 from mirrormask.optimizer.engines import refuse_met_in_backward, reshard
-from mirrormask.optimizer.feedback import Feedback, measure
+from mirrormask.optimizer.feedback import Feedback, measure, report
 from mirrormask.optimizer.latent_weight import LatentWeight
 from mirrormask.optimizer.measures import measure_scales, total_size, with_pull
 from mirrormask.optimizer.places import Places
 from mirrormask.optimizer.randomness import generator_for
 from mirrormask.optimizer.recipe import Recipe
-from mirrormask.pressure import Clock, PressureState, TrainingSignal
+from mirrormask.pressure import Clock, PressureState
 from mirrormask.ranks import Ranks
 from mirrormask.report import SparsityReport
 from mirrormask.selection import Target
@@ -168,9 +168,9 @@ class SparseOptimizer(Optimizer):
         self._base_step.run(alpha if application == "decay" else 0.0)
         if measured is not None:
             self.feedback.send(with_pull(measured, self.recipe.pressure, self._base_step.rates()))
-        first, length = self.phase()
-        done = (self.steps_done + 1 - first) / length
-        boost = self.boosting.follow(self.clock(), self._base_step.rates())
+        clock = self.clock()
+        boost = self.boosting.follow(clock, self._base_step.rates())
+        done = (clock.step + 1) / clock.steps
         self._base_step.land(application, alpha, done=done, boost=boost)
         self.budget += self._base_step.budget(self._base_step.first_group(), alpha)
         self.steps_done += 1
@@ -182,14 +182,7 @@ class SparseOptimizer(Optimizer):
 
         Each rank reports its own, and their mean counts.
         """
-        home = next(iter(self.weights.values())).device
-        train_accuracy = self.ranks.mean_of(train_accuracy, home)
-        first, length = self.phase()
-        done = self.steps_done - first
-        if first > 0 and done == 0:
-            return  # an epoch of the phase before, and the pressure has started again
-        signal = TrainingSignal(accuracy=train_accuracy, l1=float(self.l1()), step=done)
-        self.pressure_state = self.recipe.pressure.observe(self.pressure_state, signal, length)
+        report(self, train_accuracy)
 
     @property
     def at_target(self) -> bool:

@@ -84,7 +84,6 @@ def freeze(weights: Collection[LatentWeight], kept: Sequence[Tensor], base: Opti
             for value in base.state.get(slot, {}).values():
                 if isinstance(value, Tensor) and value.shape == cut.shape:
                     value.masked_fill_(cut, 0)
-    note_densities(weights)
 
 
 def note_densities(weights: Collection[LatentWeight]) -> None:

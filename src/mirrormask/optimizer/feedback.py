@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from mirrormask.pressure import TrainingSignal
+
 if TYPE_CHECKING:
     from mirrormask.optimizer.core import SparseOptimizer
     from mirrormask.optimizer.latent_weight import LatentWeight
@@ -83,3 +85,16 @@ def measure(optimizer: SparseOptimizer) -> Tensor | None:
         far = geometry.distance(latents) if proximal else geometry.compose(latents).abs()
         distances.append(weight.wrap_sample(far, stride))
     return pressure.measure(distances, optimizer.sparsity)
+
+
+def report(optimizer: SparseOptimizer, train_accuracy: float) -> None:
+    """Tell the pressure the training accuracy of an epoch, the mean of what all ranks say."""
+    home = next(iter(optimizer.weights.values())).device
+    train_accuracy = optimizer.ranks.mean_of(train_accuracy, home)
+    first, length = optimizer.phase()
+    done = optimizer.steps_done - first
+    if first > 0 and done == 0:
+        return  # an epoch of the phase before, and the pressure has started again
+    signal = TrainingSignal(accuracy=train_accuracy, l1=float(optimizer.l1()), step=done)
+    pressure = optimizer.recipe.pressure
+    optimizer.pressure_state = pressure.observe(optimizer.pressure_state, signal, length)

@@ -30,7 +30,8 @@ class LatentWeight(Held):
             state, so they live as long as this does.
         dense_gradient: ``|gradient|`` on all coordinates in the step at hand, if it was asked for.
         squares: Running mean of the squared gradient on all coordinates, while it is sensed.
-        density: Part of the whole weight that the last cut has kept, 0-d, on its device.
+        density: Part of the whole weight that the last cut has kept, 0-d, on its device, where the
+            rate is boosted by it.
     """
 
     def __init__(self, target: Target, geometry: Geometry, generator: Generator) -> None:

@@ -67,8 +67,7 @@ class RateBoost:
 
     def measures_at(self, clock: Clock) -> bool:
         """Return True at ``intervals`` evenly spaced steps before ``until``."""
-        every = max(1, round(self.until * clock.steps / self.intervals))
-        return clock.step % every == 0 and clock.before(self.until)
+        return clock.is_one_of(self.intervals, self.until)
 
     def react(self, state: BoostState, measured: Sequence[float]) -> BoostState:
         """Return the state after a measurement of an earlier step has arrived on the host.

@@ -1,4 +1,4 @@
-"""A sparse-training recipe: one geometry, one pressure, one masking."""
+"""A sparse-training recipe: one geometry, one pressure, one masking, and how rates follow."""
 
 from __future__ import annotations
 

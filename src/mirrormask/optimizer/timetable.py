@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from mirrormask.optimizer import rewind
-from mirrormask.optimizer.cut import candidates_of, freeze, is_exact, mask_of, restart_idle
+from mirrormask.optimizer.cut import (
+    candidates_of,
+    freeze,
+    is_exact,
+    mask_of,
+    note_densities,
+    restart_idle,
+)
 from mirrormask.ranks import checksum
 
 if TYPE_CHECKING:
@@ -89,6 +96,8 @@ def cut(optimizer: SparseOptimizer, kept: list[Tensor]) -> None:
     if optimizer.ranks.size > 1:
         optimizer.ranks.check_equal(checksum(kept), "the weights that they would keep")
     freeze(optimizer.weights.values(), kept, optimizer.base)
+    if optimizer.recipe.boost is not None:
+        note_densities(optimizer.weights.values())
 
 
 def last_masks(optimizer: SparseOptimizer) -> list[Tensor]:

@@ -35,6 +35,11 @@ class Clock:
         """Return whether this step lies in the first ``fraction`` of the run."""
         return self.step < fraction * self.steps
 
+    def is_one_of(self, intervals: int, fraction: float) -> bool:
+        """Return whether this step begins one of so many intervals of the first ``fraction``."""
+        every = max(1, round(fraction * self.steps / intervals))
+        return self.step % every == 0 and self.before(fraction)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSignal:

@@ -97,8 +97,7 @@ class SeekTarget(Pressure):
 
     def measures_at(self, clock: Clock) -> bool:
         """Return True at ``intervals`` evenly spaced steps before ``until``."""
-        every = max(1, round(self.until * clock.steps / self.intervals))
-        return clock.step % every == 0 and clock.before(self.until)
+        return clock.is_one_of(self.intervals, self.until)
 
     def measure(self, distances: Sequence[Tensor], sparsity: float) -> Tensor:
         """Return the largest distance among the weights to be cut."""

@@ -130,8 +130,8 @@ static void find_layouts(struct mm_tiles *t)
 
 int mm_tiles_plan(struct mm_tiles *t)
 {
-    if (!t || t->packing < 0 || t->packing > 100 || t->outputs < 1 || t->outputs > INT32_MAX || t->nonzeros < 0 || t->nonzeros > INT32_MAX ||
-        mm_conv_plan(&t->conv) != MM_OK)
+    if (!t || t->packing < 0 || t->packing > 100 || t->outputs < 1 || t->outputs > INT32_MAX ||
+        t->nonzeros < 0 || t->nonzeros > INT32_MAX || mm_conv_plan(&t->conv) != MM_OK)
         return MM_BAD_ARGUMENT;
     const struct mm_tile_variant *variant = t->variant >= 0 && t->variant < MM_VARIANTS && mm_supported((int)t->variant)
                                                ? mm_tiles_for((int)t->variant)

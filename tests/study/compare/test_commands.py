@@ -80,6 +80,30 @@ def test_from_settings_to_page_and_on(
     assert "trials=2, not 5" in " ".join(capsys.readouterr().err.split())
 
 
+def test_goes_on_from_the_runs_alone(
+    short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    assert run(["compare", "--settings", str(short), "--out", str(out)]) == 0
+    elsewhere.mkdir()
+    text = (out / RUNS).read_text()
+    (elsewhere / RUNS).write_text(text)
+    capsys.readouterr()
+    assert run(["compare", "--settings", str(short), "--out", str(elsewhere)]) == 0
+    assert "12 of 12 runs were done before" in capsys.readouterr().out
+    assert (elsewhere / RUNS).read_text() == text
+
+    # Runs of other settings do not count.
+    (elsewhere / "study.db").unlink()
+    short.write_text(short.read_text().replace("epochs: 1", "epochs: 2"))
+    assert run(["compare", "--settings", str(short), "--out", str(elsewhere)]) == 0
+    assert capsys.readouterr().out.count(" done, ") == 12
+
+    (elsewhere / RUNS).write_text('{"format": 1')
+    assert run(["compare", "--settings", str(short), "--out", str(elsewhere)]) == 2
+    assert "damaged" in capsys.readouterr().err
+
+
 def test_page_is_drawn_from_the_runs_alone(
     short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

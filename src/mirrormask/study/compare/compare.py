@@ -13,6 +13,7 @@ from rich.console import Console
 
 from mirrormask.errors import MirrormaskError, OutputError
 from mirrormask.methods import method as find_method
+from mirrormask.study.compare.earlier import take_in
 from mirrormask.study.compare.execute import executor
 from mirrormask.study.compare.plan import Plan
 from mirrormask.study.compare.plugin import load_plugin
@@ -69,6 +70,7 @@ def compare(settings: CompareSettings, place: Place, console: Console) -> Record
 
     Raises:
         CheckpointError: If the storage holds another comparison of this name.
+        DataError: If there is a ``runs.json`` that is damaged.
         OutputError: If folder or storage cannot be written.
     """
     if place.plugin is not None:
@@ -82,6 +84,7 @@ def compare(settings: CompareSettings, place: Place, console: Console) -> Record
     for method in place.redo:
         queue.throw_away(method)
     plan = Plan(settings, queue.generations())
+    take_in(plan, queue, place.folder / RUNS)
     progress = Progress(plan, queue, console)
     written = time.monotonic()
 

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mirrormask.errors import DataError
-from mirrormask.study.compare.plan import Plan, Result
+from mirrormask.study.compare.plan import Plan, Result, Run
 from mirrormask.study.run_folder import write_text
 
 RUNS = "runs.json"
 FORMAT = 1
+_ASKED: dict[str, Callable[[Run], Any]] = {
+    "run": lambda run: run.key,
+    "phase": lambda run: run.phase,
+    "problem": lambda run: run.cell.problem.name,
+    "method": lambda run: run.cell.method,
+    "sparsity": lambda run: run.cell.sparsity,
+    "trial": lambda run: run.trial,
+    "seed": lambda run: run.seed,
+    "lr": lambda run: run.lr,
+    "knobs": lambda run: dict(run.cell.fixed) | dict(run.knobs),
+    "digest": lambda run: run.digest,
+}
+"""What a record tells of a run beside its result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +49,7 @@ class Records:
     def collect(cls, plan: Plan, results: Mapping[str, Result]) -> Records:
         """Return the finished runs in the order of the plan."""
         runs = [
-            {
-                "run": run.key,
-                "phase": run.phase,
-                "problem": run.cell.problem.name,
-                "method": run.cell.method,
-                "sparsity": run.cell.sparsity,
-                "trial": run.trial,
-                "seed": run.seed,
-                "lr": run.lr,
-                "knobs": dict(run.cell.fixed) | dict(run.knobs),
-                "digest": run.digest,
-            }
-            | results[run.digest]
+            {name: tell(run) for name, tell in _ASKED.items()} | results[run.digest]
             for run in plan.runs(results)
             if run.digest in results
         ]
@@ -58,6 +59,20 @@ class Records:
             planned=plan.settings.runs,
             runs=runs,
         )
+
+    def results(self) -> dict[str, Result]:
+        """Return what came out of each run, by digest.
+
+        Raises:
+            DataError: If a run has no digest.
+        """
+        try:
+            return {
+                run["digest"]: {key: run[key] for key in run if key not in _ASKED}
+                for run in self.runs
+            }
+        except KeyError as error:
+            raise DataError("A run has no digest: remove runs.json to do all runs anew.") from error
 
     @classmethod
     def read(cls, path: Path) -> Records:
@@ -76,7 +91,9 @@ class Records:
                 "--out."
             ) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"{path} is damaged ({error}): run the comparison again.") from error
+            raise DataError(
+                f"{path} is damaged ({error}): remove it, and run the comparison again."
+            ) from error
         if records is None:
             raise DataError(f"{path} is of another format: draw it with the version that wrote it.")
         return records

@@ -123,3 +123,18 @@ def test_plan_only_runs_nothing(
     assert run(["compare", "--recipe", "cifar10-resnet20"]) == 2
     assert "no place was given" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "told"),
+    [
+        ("digits", "mlp", "1,437 training images of 8x8, 10 classes, mlp"),
+        ("mnist1d", "cnn1d", "4,000 training signals of length 40, 10 classes, cnn1d"),
+        ("stdlib-text", "transformer", "4,000 training texts of 64 out of 96 characters"),
+    ],
+)
+def test_data_are_told_by_what_they_are(
+    data: str, model: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["compare", "--data", data, "--model", model, "--plan-only"]) == 0
+    assert told in capsys.readouterr().out

@@ -18,7 +18,7 @@ from mirrormask.study.compare.plan import recipe_of
 from mirrormask.study.compare.problem import Problem
 from mirrormask.study.compare.settings import Cell, CompareSettings
 from mirrormask.study.compare.supply import Data
-from mirrormask.study.data import DATASETS
+from mirrormask.study.data import DATASETS, Kind
 from mirrormask.study.models import build
 from mirrormask.study.training_flops import PASSES, ForwardFlops
 
@@ -223,14 +223,17 @@ def print_plan(settings: CompareSettings, console: Console, *, begins: bool) -> 
     }
     console.print(cost_table(planned_cost(settings, sizes)))
     for problem in settings.problems:
-        known = sizes[problem.data]
-        side = known.image_size
-        console.print(
-            f"{problem.name}: {known.images:,} training images of {side}x{side}, "
-            f"{known.classes} classes, {problem.model}",
-            highlight=False,
-        )
+        what = _in_words(sizes[problem.data], DATASETS[problem.data].kind)
+        console.print(f"{problem.name}: {what}, {problem.model}", highlight=False)
     if settings.ours:
         console.print("What the paper leaves open, and what stands here for it:")
         for name, choice in settings.ours:
             console.print(f"  {name}: {choice}", highlight=False, markup=False)
+
+
+def _in_words(sizes: Sizes, kind: Kind) -> str:
+    size, classes = sizes.image_size, sizes.classes
+    if kind == "text":
+        return f"{sizes.images:,} training texts of {size} out of {classes} characters"
+    extent = f"images of {size}x{size}" if kind == "images" else f"signals of length {size}"
+    return f"{sizes.images:,} training {extent}, {classes} classes"

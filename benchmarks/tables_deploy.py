@@ -44,19 +44,27 @@ def int8(rows: list[Any], **wanted: Any) -> str:
 
 
 def linear() -> str:
-    rows, block = data("inference_mlp")["rows"], data("inference_block")["rows"]
-    lines = [
-        [f"MLP, batch {batch}", *cells(rows, LEVELS, batch=batch), int8(rows, batch=batch)]
-        for batch in (1, 8, 64)
-    ]
+    block = data("inference_block")["rows"]
+    lines = mlp(data("inference_mlp")["rows"])
     lines.append(["transformer block, 16 tokens", *cells(block, LEVELS), int8(block)])
     return table(["", "90 %", "95 %", "99 %", "dense int8"], lines)
 
 
+def mlp(rows: list[Any]) -> list[list[str]]:
+    return [
+        [f"MLP, batch {batch}", *cells(rows, LEVELS, batch=batch), int8(rows, batch=batch)]
+        for batch in (1, 8, 64)
+    ]
+
+
 def layers() -> str:
-    rows = [row for row in data("inference_layers")["rows"] if row["name"].startswith("conv")]
-    names = list(dict.fromkeys(row["name"] for row in rows))
-    lines = [
+    lines = convolutions(data("inference_layers")["rows"])
+    return table(["convolution", "batch", "90 %", "95 %", "99 %", "dense int8"], lines)
+
+
+def convolutions(rows: list[Any]) -> list[list[str]]:
+    names = dict.fromkeys(row["name"] for row in rows if row["name"].startswith("conv"))
+    return [
         [
             name.removeprefix("conv "),
             str(batch),
@@ -66,7 +74,14 @@ def layers() -> str:
         for name in names
         for batch in (1, 16)
     ]
-    return table(["convolution", "batch", "90 %", "95 %", "99 %", "dense int8"], lines)
+
+
+def xeon() -> str:
+    """Return what the same two scripts measured on another processor."""
+    lines = mlp(data("xeon/inference_mlp")["rows"])
+    for name, batch, *rest in convolutions(data("xeon/inference_layers")["rows"]):
+        lines.append([f"{name}, batch {batch}", *rest])
+    return table(["Xeon", "90 %", "95 %", "99 %", "dense int8"], lines)
 
 
 def break_even() -> str:
@@ -181,6 +196,7 @@ PARTS = {
     "runtime": runtime,
     "linear": linear,
     "layers": layers,
+    "xeon": xeon,
     "nets": nets,
     "harmless": harmless,
     "roofline": roofline,

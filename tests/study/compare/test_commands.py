@@ -93,14 +93,29 @@ def test_goes_on_from_the_runs_alone(
     assert "12 of 12 runs were done before" in capsys.readouterr().out
     assert (elsewhere / RUNS).read_text() == text
 
-    # Runs of other settings do not count.
+    # One method again, the others as they are.
     (elsewhere / "study.db").unlink()
+    arguments = ["compare", "--settings", str(short), "--out", str(elsewhere)]
+    assert run([*arguments, "--redo", "gmp"]) == 0
+    assert capsys.readouterr().out.count(" done, ") == 4
+    again = {r["run"]: r["digest"] for r in Records.read(elsewhere / RUNS).runs}
+    before = {r["run"]: r["digest"] for r in Records.read(out / RUNS).runs}
+    assert {name for name in before if before[name] != again[name]} == {
+        name for name in before if "/gmp/" in name
+    }
+
+    # Results of other settings are not written over.
+    (elsewhere / "study.db").unlink()
+    (elsewhere / RUNS).write_text(text)
     short.write_text(short.read_text().replace("epochs: 1", "epochs: 2"))
-    assert run(["compare", "--settings", str(short), "--out", str(elsewhere)]) == 0
-    assert capsys.readouterr().out.count(" done, ") == 12
+    assert run(arguments) == 2
+    assert "12 runs that are not of this comparison" in " ".join(capsys.readouterr().err.split())
+    assert (elsewhere / RUNS).read_text() == text
+    short.write_text(short.read_text().replace("epochs: 2", "epochs: 1"))
+    assert run(arguments) == 0
 
     (elsewhere / RUNS).write_text('{"format": 1')
-    assert run(["compare", "--settings", str(short), "--out", str(elsewhere)]) == 2
+    assert run(arguments) == 2
     assert "damaged" in capsys.readouterr().err
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mirrormask.errors import MirrormaskError, OutputError
 from mirrormask.methods import method as find_method
-from mirrormask.study.compare.earlier import take_in
+from mirrormask.study.compare.earlier import refuse_loss, take_in
 from mirrormask.study.compare.execute import executor
 from mirrormask.study.compare.plan import Plan
 from mirrormask.study.compare.plugin import load_plugin
@@ -69,7 +69,8 @@ def compare(settings: CompareSettings, place: Place, console: Console) -> Record
         All runs.
 
     Raises:
-        CheckpointError: If the storage holds another comparison of this name.
+        CheckpointError: If the storage holds another comparison of this name, or ``runs.json``
+            results of another one.
         DataError: If there is a ``runs.json`` that is damaged.
         OutputError: If folder or storage cannot be written.
     """
@@ -80,6 +81,7 @@ def compare(settings: CompareSettings, place: Place, console: Console) -> Record
     check_url(place.url)
     _make_folder(place.folder)
     queue = Queue(open_storage(place.url), settings.name, place.pulse)
+    refuse_loss(Plan(settings, queue.generations()), queue, place.folder / RUNS, redo=place.redo)
     queue.adopt(settings)
     for method in place.redo:
         queue.throw_away(method)

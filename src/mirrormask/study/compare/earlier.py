@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
+from mirrormask.errors import CheckpointError
 from mirrormask.study.compare.plan import Plan
 from mirrormask.study.compare.queue import Queue
 from mirrormask.study.compare.records import Records
+
+
+def refuse_loss(plan: Plan, queue: Queue, path: Path, *, redo: Collection[str] = ()) -> None:
+    """Refuse to write a ``runs.json`` anew that holds what is nowhere else.
+
+    Args:
+        plan: Of the comparison as it is now.
+        queue: Of its study.
+        path: Of ``runs.json``, which need not be there.
+        redo: Methods whose results are to be thrown away.
+
+    Raises:
+        CheckpointError: If the file holds results that are in no study and not of this comparison.
+        DataError: If the file is damaged or of another format.
+    """
+    if not path.exists():
+        return
+    records = Records.read(path)
+    kept = {run.digest for run in plan.runs(records.results() | queue.results)}
+    kept |= queue.results.keys()
+    lost = [r for r in records.runs if r["digest"] not in kept and r["method"] not in redo]
+    if lost:
+        methods = ",".join(sorted({run["method"] for run in lost}))
+        raise CheckpointError(
+            f"{path} holds {len(lost)} runs that are not of this comparison, such as "
+            f"{lost[0]['run']}, and would be written over: give another --out, move the file away, "
+            f"or throw them away with --redo {methods}."
+        )
 
 
 def take_in(plan: Plan, queue: Queue, path: Path) -> None:

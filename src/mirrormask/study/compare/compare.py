@@ -20,7 +20,7 @@ from mirrormask.study.compare.plugin import load_plugin
 from mirrormask.study.compare.progress import Progress
 from mirrormask.study.compare.queue import Pulse, Queue, check_url, open_storage
 from mirrormask.study.compare.records import RUNS, Records
-from mirrormask.study.compare.settings import CompareSettings
+from mirrormask.study.compare.settings import DENSE, CompareSettings
 from mirrormask.study.compare.worker import POLL, stopped_by_signals, work, work_in_process
 from mirrormask.study.run_folder import remove_leftovers
 
@@ -77,7 +77,8 @@ def compare(settings: CompareSettings, place: Place, console: Console) -> Record
     if place.plugin is not None:
         load_plugin(place.plugin)
     for method in place.redo:
-        find_method(method)
+        if method != DENSE:
+            find_method(method)
     check_url(place.url)
     _make_folder(place.folder)
     queue = Queue(open_storage(place.url), settings.name, place.pulse)

@@ -30,7 +30,7 @@ UNTUNED = (
     ("MLP, digits", "unseen/digits", "untuned/digits", "digits"),
     ("ResNet-20, CIFAR-10", "unseen/resnet20", "untuned/resnet20", "resnet20"),
 )
-BUDGETS = (5, 8, 12, 20)  # epochs
+BUDGETS = (5, 8, 12, 20, 50)  # epochs
 HEADINGS = ["", *map(percent, LEVELS)]
 RIVAL_NOTE = "best rival that is not PILoT"
 
@@ -50,8 +50,7 @@ def comparison() -> str:
             best = max(rivals, key=lambda m: mean(found[m, level].values()))
             ours.append(f"**{mean(mine.values()):.1f}**")
             theirs.append(f"{mean(found[best, level].values()):.1f} `{best}`")
-            middle, half = interval([mine[seed] - found[best, level][seed] for seed in mine])
-            apart.append(f"{middle:+.1f} ± {half:.1f}")
+            apart.append(paired(mine, found[best, level]))
             if (FORMER, level) in found:
                 former.append(f"{mean(found[FORMER, level].values()):.1f}")
         rows += [ours, theirs, apart]
@@ -116,15 +115,22 @@ def untuned() -> str:
 
 def rewinding() -> str:
     """Return the accuracies of the recipe and of learning-rate rewinding as epochs grow."""
-    rows: list[list[str]] = [["`pilot`"], ["`lrr`"], ["difference"]]
-    for epochs in BUDGETS:
-        found = finals("budgets/rewinding", problem=f"fashion-cnn-{epochs}")
-        ours, theirs = found["pilot", 0.95], found["lrr", 0.95]
-        middle, half = interval([ours[seed] - theirs[seed] for seed in ours])
-        rows[0].append(f"{mean(ours.values()):.1f}")
-        rows[1].append(f"{mean(theirs.values()):.1f}")
-        rows[2].append(f"{middle:+.1f} ± {half:.1f}")
+    found = [finals("budgets/rewinding", problem=f"fashion-cnn-{n}") for n in BUDGETS]
+    ours, theirs = ([one[method, 0.95] for one in found] for method in ("pilot", "lrr"))
+    short = f"`pilot` after {BUDGETS[0]} less `lrr`"
+    rows = [
+        ["`pilot`", *(f"{mean(one.values()):.1f}" for one in ours)],
+        ["`lrr`", *(f"{mean(one.values()):.1f}" for one in theirs)],
+        ["difference", *map(paired, ours, theirs)],
+        [short, *(paired(ours[0], one) for one in theirs)],
+    ]
     return table(["epochs", *map(str, BUDGETS)], rows)
+
+
+def paired(ours: dict[int, float], theirs: dict[int, float]) -> str:
+    """Return the mean difference over seeds with its interval."""
+    middle, half = interval([ours[seed] - theirs[seed] for seed in ours])
+    return f"{middle:+.1f} ± {half:.1f}"
 
 
 def interval(differences: list[float]) -> tuple[float, float]:

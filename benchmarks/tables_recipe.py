@@ -87,11 +87,9 @@ def unseen(problem: str) -> str:
 
 
 def behind(found: dict[tuple[str, float], dict[int, float]], *, digits: int) -> str:
-    """Return a figure of every finished method, and ``pilot``'s less it with its interval."""
+    """Return a figure of every method, and the figure of ``pilot`` less it with its interval."""
     rows, levels = [], sorted({s for _, s in found if s > 0})
     for method in dict.fromkeys(m for m, s in found if s > 0):
-        if any(found["pilot", level].keys() - found[method, level].keys() for level in levels):
-            continue  # not run to its end yet
         cells = []
         for level in levels:
             ours, theirs = found["pilot", level], found[method, level]

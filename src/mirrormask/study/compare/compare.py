@@ -82,12 +82,17 @@ def compare(settings: CompareSettings, place: Place, console: Console) -> Record
     check_url(place.url)
     _make_folder(place.folder)
     queue = Queue(open_storage(place.url), settings.name, place.pulse)
-    refuse_loss(Plan(settings, queue.generations()), queue, place.folder / RUNS, redo=place.redo)
+    path = place.folder / RUNS
+    earlier = Records.read(path) if path.exists() else None
+    if earlier is not None:
+        before = Plan(settings, queue.generations())
+        refuse_loss(before, queue, earlier, path, redo=place.redo)
     queue.adopt(settings)
     for method in place.redo:
         queue.throw_away(method)
     plan = Plan(settings, queue.generations())
-    take_in(plan, queue, place.folder / RUNS)
+    if earlier is not None:
+        take_in(plan, queue, earlier)
     progress = Progress(plan, queue, console)
     written = time.monotonic()
 

@@ -11,25 +11,24 @@ from mirrormask.study.compare.queue import Queue
 from mirrormask.study.compare.records import Records
 
 
-def refuse_loss(plan: Plan, queue: Queue, path: Path, *, redo: Collection[str] = ()) -> None:
+def refuse_loss(
+    plan: Plan, queue: Queue, earlier: Records, path: Path, *, redo: Collection[str] = ()
+) -> None:
     """Refuse to write a ``runs.json`` anew that holds what is nowhere else.
 
     Args:
         plan: Of the comparison as it is now.
         queue: Of its study.
-        path: Of ``runs.json``, which need not be there.
+        earlier: What the file holds.
+        path: Of the file.
         redo: Methods whose results are to be thrown away.
 
     Raises:
         CheckpointError: If the file holds results that are in no study and not of this comparison.
-        DataError: If the file is damaged or of another format.
     """
-    if not path.exists():
-        return
-    records = Records.read(path)
-    kept = {run.digest for run in plan.runs(records.results() | queue.results)}
+    kept = {run.digest for run in plan.runs(earlier.results() | queue.results)}
     kept |= queue.results.keys()
-    lost = [r for r in records.runs if r["digest"] not in kept and r["method"] not in redo]
+    lost = [r for r in earlier.runs if r["digest"] not in kept and r["method"] not in redo]
     if lost:
         methods = ",".join(sorted({run["method"] for run in lost}))
         raise CheckpointError(
@@ -39,7 +38,7 @@ def refuse_loss(plan: Plan, queue: Queue, path: Path, *, redo: Collection[str] =
         )
 
 
-def take_in(plan: Plan, queue: Queue, path: Path) -> None:
+def take_in(plan: Plan, queue: Queue, earlier: Records) -> None:
     """Store results that a comparison has on file but not in its study, as if just done.
 
     So a comparison whose page is all that was kept can be given more methods or seeds. A result
@@ -48,14 +47,9 @@ def take_in(plan: Plan, queue: Queue, path: Path) -> None:
     Args:
         plan: Of the comparison as it is now.
         queue: Of its study.
-        path: Of ``runs.json``, which need not be there.
-
-    Raises:
-        DataError: If the file is damaged or of another format.
+        earlier: What the file holds.
     """
-    if not path.exists():
-        return
-    on_file = Records.read(path).results()
+    on_file = earlier.results()
     for run in plan.runs(on_file | queue.results):
         if run.digest not in on_file or run.digest in queue.results:
             continue

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from mirrormask.kernels import KernelStatus, Library, active
 from mirrormask.kernels.build import BuildError, build, compiler
@@ -22,6 +24,20 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Library:
         pytest.skip(str(error))
     target = tmp_path_factory.mktemp("kernels") / "kernels.so"
     return Library(build(target, flags=("-DMM_LEAST_WORK=1",)))
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Build a file that is named, once for all workers of a run: they wait for each other."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def found(name: str, make: Callable[[Path], Path]) -> Path:
+        target = root / name
+        with FileLock(f"{target}.lock"):
+            return target if target.exists() else make(target)
+
+    return found
 
 
 @pytest.fixture

@@ -11,20 +11,35 @@ import pytest
 
 from mirrormask.kernels import build as builder
 
+HARNESSES = ["fuzz", "fuzz_live", "fuzz_program"]
 
-@pytest.fixture(scope="module", params=["fuzz", "fuzz_live", "fuzz_program"])
-def sanitized(request, tmp_path_factory):
+
+def harness(built_once, name, library, flags):
+    """Build a fuzzing program for a library that was built with the same flags."""
+    main = Path(__file__).with_name(f"{name}.c")
+    return built_once(
+        f"{library.stem}-{name}",
+        lambda target: builder.build(target, main=main, library=library, flags=flags),
+    )
+
+
+@pytest.fixture(scope="module", params=HARNESSES)
+def sanitized(request, built_once):
     """A fuzzing program under sanitizers, or without them where the compiler has none."""
-    target = tmp_path_factory.mktemp("fuzz") / request.param
-    harness = Path(__file__).with_name(f"{request.param}.c")
     try:
         builder.compiler()
     except builder.BuildError as error:
         pytest.skip(str(error))
-    try:
-        return builder.build(target, main=harness, flags=builder.SANITIZERS)
-    except builder.BuildError:
-        return builder.build(target, main=harness)
+    for name, flags in (("sanitized.so", builder.SANITIZERS), ("plain.so", ())):
+        try:
+            library = built_once(
+                name, lambda target, flags=flags: builder.build(target, flags=flags)
+            )
+            return harness(built_once, request.param, library, flags)
+        except builder.BuildError:
+            if not flags:
+                raise
+    raise AssertionError
 
 
 @pytest.mark.parametrize("seed", ["1", "2"])
@@ -32,8 +47,8 @@ def test_random_calls_are_right_and_clean_under_sanitizers(sanitized, run, seed)
     assert run(sanitized, "2500", seed) == "2500 cases\n"
 
 
-@pytest.mark.parametrize("name", ["fuzz", "fuzz_live", "fuzz_program"])
-def test_the_wrong_sum_would_be_found(tmp_path, monkeypatch, run, name):
+@pytest.mark.parametrize("name", HARNESSES)
+def test_the_wrong_sum_would_be_found(tmp_path, monkeypatch, built_once, run, name):
     """The harness is no rubber stamp: a kernel that forgets its bias does not pass."""
     source = tmp_path / "source"
     source.mkdir()
@@ -41,13 +56,12 @@ def test_the_wrong_sum_would_be_found(tmp_path, monkeypatch, run, name):
         text = path.read_text().replace("w->bias ? w->bias[r] : 0.0f", "0.0f")
         (source / path.name).write_text(text)
     monkeypatch.setattr(builder, "SOURCE", source)
-    harness = Path(__file__).with_name(f"{name}.c")
     try:
-        program = builder.build(tmp_path / "fuzz", main=harness, flags=("-O1",))
+        library = built_once("biased.so", lambda target: builder.build(target, flags=("-O1",)))
     except builder.BuildError as error:
         pytest.skip(str(error))
     with pytest.raises(AssertionError, match=r"linear: code 0|conv: code 0|accepted 1"):
-        run(program, "200", "1")
+        run(harness(built_once, name, library, ("-O1",)), "200", "1")
 
 
 def test_without_a_compiler_the_reason_is_one_line(tmp_path, monkeypatch):

@@ -87,12 +87,20 @@ def compiler() -> list[str]:
     raise BuildError(f"no C compiler: {named[0] if named else 'cc, gcc or clang'} was not found")
 
 
-def build(target: Path = LIBRARY, *, main: Path | None = None, flags: Sequence[str] = ()) -> Path:
+def build(
+    target: Path = LIBRARY,
+    *,
+    main: Path | None = None,
+    library: Path | None = None,
+    flags: Sequence[str] = (),
+) -> Path:
     """Compile to ``target``, whole or not at all.
 
     Args:
         target: The file to write.
         main: A C file with a ``main``: the target is then a program, not a library.
+        library: The kernels as built before, with the same flags, for a program that need not
+            contain them.
         flags: More flags for the compiler, such as those of sanitizers.
 
     Raises:
@@ -102,10 +110,16 @@ def build(target: Path = LIBRARY, *, main: Path | None = None, flags: Sequence[s
     if sys.platform not in ("linux", "darwin"):
         raise BuildError(f"the kernels are written for GCC and Clang, not for {sys.platform}")
     command = [*compiler(), *_FLAGS, *flags]
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        # Said before a minute of compiling.
+        why = "may not be written to" if target.parent.is_dir() else "is no folder"
+        raise TargetError(f"{target} cannot be written: {target.parent} {why}")
     kind = ["-shared", "-lm"] if main is None else ["-lm"]
+    if library is not None:
+        kind = [str(library), f"-Wl,-rpath,{library.parent}", *kind]
     with tempfile.TemporaryDirectory() as folder:
         objects, jobs = [], []
-        for name, path, own in _parts(main):
+        for name, path, own in _parts(main, kernels=library is None):
             objects.append(str(Path(folder) / f"{name}.o"))
             jobs.append([*command, *own, "-c", str(path), "-o", objects[-1]])
         with ThreadPoolExecutor(os.cpu_count()) as workers:
@@ -125,12 +139,13 @@ def build(target: Path = LIBRARY, *, main: Path | None = None, flags: Sequence[s
     return target
 
 
-def _parts(main: Path | None) -> Iterator[tuple[str, Path, list[str]]]:
+def _parts(main: Path | None, *, kernels: bool) -> Iterator[tuple[str, Path, list[str]]]:
     """Yield a name, a C file and its own flags for each object file."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     variants = _X86 if x86 else {"portable": ()}
     common = [f"-I{SOURCE}", *(["-DMM_X86"] if x86 else [])]
-    for path in [*sorted(SOURCE.glob("*.c")), *([main] if main else [])]:
+    sources = sorted(SOURCE.glob("*.c")) if kernels else []
+    for path in [*sources, *([main] if main else [])]:
         if path.stem not in _VARIED:
             yield path.stem, path, common
             continue

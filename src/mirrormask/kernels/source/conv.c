@@ -85,7 +85,7 @@ static void pack_part(void *context, int part, int parts)
     int64_t used = j->images * c->plane_height * c->plane_width;
     for (int64_t channel = share * part; channel < end; channel++) {
         if (j->inputs.pixels) {
-            j->variant->spread(&j->inputs, c->plane / MM_GAP, j->x + channel * c->height * c->width,
+            j->variant->spread(&j->inputs, c->plane / j->variant->gap, j->x + channel * c->height * c->width,
                                j->packed + channel * c->plane);
             continue;
         }
@@ -191,19 +191,19 @@ static void rows_part(void *context, int part, int parts)
 }
 
 /* Pixels of a dense image in a plane: pixel (i, j) stands at position first + i * step + j. */
-static struct mm_gaps gaps(int64_t first, int64_t step, int64_t height, int64_t width, int64_t count,
-                           void *room)
+static struct mm_gaps gaps(int64_t first, int64_t step, int64_t height, int64_t width, int64_t gap,
+                           int64_t count, void *room)
 {
     int32_t *places = room;
     uint16_t *pixels = (uint16_t *)(places + count);
     memset(pixels, 0, (size_t)count * sizeof *pixels);
     for (int64_t i = 0; i < height; i++)
         for (int64_t at = 0; at < width;) {
-            int64_t position = first + i * step + at, bit = position % MM_GAP;
-            int64_t length = least(width - at, MM_GAP - bit);
-            if (!pixels[position / MM_GAP])
-                places[position / MM_GAP] = (int32_t)(i * width + at);
-            pixels[position / MM_GAP] |= (uint16_t)(((1u << length) - 1) << bit);
+            int64_t position = first + i * step + at, bit = position % gap;
+            int64_t length = least(width - at, gap - bit);
+            if (!pixels[position / gap])
+                places[position / gap] = (int32_t)(i * width + at);
+            pixels[position / gap] |= (uint16_t)(((1u << length) - 1) << bit);
             at += length;
         }
     for (int64_t k = 0; k < count; k++)
@@ -215,16 +215,17 @@ static struct mm_gaps gaps(int64_t first, int64_t step, int64_t height, int64_t 
 static int find_gaps(struct conv_job *j)
 {
     const struct mm_conv *c = j->c;
-    int64_t step = c->plane_width, count = c->plane / MM_GAP;
-    if (!j->variant->spread || c->in_place || c->block > 1)
+    int64_t step = c->plane_width, gap = j->variant->gap;
+    if (!gap || c->in_place || c->block > 1)
         return 1;
+    int64_t count = c->plane / gap;
     float *room = mm_scratch(MM_SCRATCH_GAPS, 4 * count);
     if (!room)
         return 0;
-    j->outputs = gaps(0, step, c->out_height, c->out_width, count, room);
+    j->outputs = gaps(0, step, c->out_height, c->out_width, gap, count, room);
     if (c->stride[0] == 1 && c->stride[1] == 1)
-        j->inputs = gaps(c->pad[2] * step + c->pad[0], step, c->height, c->width, count,
-                         room + 2 * count);
+        j->inputs = gaps(c->pad[2] * step + c->pad[0], step, c->height, c->width, gap,
+                         count, room + 2 * count);
     return 1;
 }
 

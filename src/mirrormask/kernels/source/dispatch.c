@@ -41,6 +41,24 @@ const struct mm_variant *mm_variant(int which)
     return which == MM_PORTABLE ? &mm_variant_portable : NULL;
 }
 
+#ifdef MM_X86
+uint64_t mm_together[256], mm_apart[256];
+
+__attribute__((constructor)) static void fill_tables(void)
+{
+    for (int mask = 0; mask < 256; mask++) {
+        mm_together[mask] = mm_apart[mask] = UINT64_MAX;
+        for (uint64_t lane = 0, before = 0; lane < 8; lane++) {
+            if (!(mask >> lane & 1))
+                continue;
+            mm_together[mask] ^= (lane ^ 0xff) << 8 * before;
+            mm_apart[mask] ^= (before ^ 0xff) << 8 * lane;
+            before++;
+        }
+    }
+}
+#endif
+
 mm_planes_rows mm_planes_for(int variant)
 {
 #ifdef MM_X86

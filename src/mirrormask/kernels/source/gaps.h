@@ -5,6 +5,8 @@
 
 #ifdef __AVX512F__
 
+#define MM_GAP 16
+
 INLINE __mmask16 first(uint32_t pixels) { return (__mmask16)((1u << __builtin_popcount(pixels)) - 1); }
 
 static void spread(const struct mm_gaps *gaps, int64_t count, const float *from, float *to)
@@ -113,11 +115,13 @@ static void closed(const struct mm_rows *w, int64_t from, int64_t to, const floa
 
 #define MM_SPREAD spread
 #define MM_CLOSED closed
-
+#elif LANES == 8
+#include "gaps_eight.h"
+#define MM_SPREAD spread
+#define MM_CLOSED closed
 #else
-
+#define MM_GAP 0
 #define MM_SPREAD NULL
 #define MM_CLOSED NULL
-
 #endif
 #endif

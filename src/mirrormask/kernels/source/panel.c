@@ -163,4 +163,5 @@ const struct mm_variant MM_NAME = {
     turn,
     peak,
     MM_SPREAD,
-    MM_CLOSED};
+    MM_CLOSED,
+    MM_GAP};

@@ -31,14 +31,13 @@ typedef void (*mm_dots)(const struct mm_rows *w, int64_t from, int64_t to, const
 typedef void (*mm_turn)(const float *from, int64_t rows, int64_t columns, int64_t from_step,
                         float *to, int64_t to_step);
 
-/* Where the pixels of a dense image stand among others, for each MM_GAP positions: one bit for each of
- * them that is a pixel, and the place of the first such pixel in the dense image. */
-enum { MM_GAP = 16 };
+/* Where the pixels of a dense image stand among others, for every `gap` positions of the variant: one bit
+ * for each of them that is a pixel, and the place of the first such pixel in the dense image. */
 struct mm_gaps {
     const uint16_t *pixels;
     const int32_t *places;
 };
-/* to[position] = the pixel that stands there, or 0, for so many times MM_GAP positions. */
+/* to[position] = the pixel that stands there, or 0, for so many times `gap` positions. */
 typedef void (*mm_spread)(const struct mm_gaps *gaps, int64_t count, const float *from, float *to);
 /* Rows [from, to) for so many positions, whose pixels are written, without gaps, to
  * out[(r - from) * out_step ..]. Reads 8 floats at a time. */
@@ -56,12 +55,16 @@ struct mm_variant {
     double (*peak)(int64_t rounds);
     mm_spread spread; /* NULL where there are no instructions for it, like the next */
     mm_closed closed;
+    int64_t gap;
 };
 
 extern const struct mm_variant mm_variant_portable;
 #ifdef MM_X86
 extern const struct mm_variant mm_variant_avx2;
 extern const struct mm_variant mm_variant_avx512;
+/* For each mask of eight lanes, a byte for each lane: the lanes that are in it, side by side, and how many
+ * of them come before a lane that is; -1 where there is none. */
+extern uint64_t mm_together[256], mm_apart[256];
 #endif
 const struct mm_variant *mm_variant(int which);
 

@@ -7,13 +7,14 @@ python benchmarks/inference.py nets       whole nets, batch 1 and 16, 90/95/99 %
                                           nets behind it measure these alone again
 python benchmarks/inference.py harmless   compiled against dense eager torch on ten models
 
-Raw figures go to benchmarks/results/inference_<name>.json. OpenVINO is timed where installed.
+Raw figures go to benchmarks/results/inference_<name>.json, of another processor to a folder there
+(--into zen3). OpenVINO is timed where installed.
 """
 
 from __future__ import annotations
 
 import json
-import sys
+from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -46,7 +47,11 @@ ATTEMPTS, CALM = 3, 0.1
 
 
 def compare(
-    name: str, make: Callable[[], nn.Module], x: torch.Tensor, batches: tuple[int, ...]
+    into: Path,
+    name: str,
+    make: Callable[[], nn.Module],
+    x: torch.Tensor,
+    batches: tuple[int, ...],
 ) -> None:
     """Time every runtime; a run that other work on the machine disturbed is repeated."""
     rows, result = [], {}
@@ -57,7 +62,7 @@ def compare(
             report, spread = calmest(model, x, batch)
             result = {"machine": report.machine, "missing": report.missing}
             rows += rows_of(report, name, level, spread)
-    write(name, {**result, "rows": rows})
+    write(into, name, {**result, "rows": rows})
 
 
 def rows_of(report: BenchReport, name: str, level: float, spread: float) -> list[dict[str, Any]]:
@@ -102,7 +107,7 @@ def calmest(
     return best
 
 
-def layers() -> None:
+def layers(into: Path) -> None:
     """Time single layers, which never decline: a ratio below one is what compiling avoids."""
     rows = []
     cases: list[tuple[str, nn.Module, tuple[int, ...], tuple[float, ...], tuple[int, ...]]] = [
@@ -122,13 +127,13 @@ def layers() -> None:
             for batch in batches:
                 report, spread = calmest(model, x, batch, ("ONNX Runtime", "ONNX Runtime int8"))
                 rows += rows_of(report, name, level, spread)
-        write("layers", {"rows": rows, "machine": machine()})
+        write(into, "layers", {"rows": rows, "machine": machine()})
 
 
-def nets(wanted: list[str]) -> None:
+def nets(into: Path, wanted: list[str]) -> None:
     """Time whole nets, or those that are wanted, against ONNX Runtime and eager torch."""
-    path = RESULTS / "inference_nets.json"
-    rows = json.loads(path.read_text())["rows"] if wanted else []
+    path = into / "inference_nets.json"
+    rows = json.loads(path.read_text())["rows"] if wanted and path.exists() else []
     image = torch.randn(1, 3, 32, 32)
     cases: dict[str, tuple[Callable[[], nn.Module], tuple[torch.Tensor, ...]]] = {
         "demo cnn": (
@@ -169,10 +174,10 @@ def nets(wanted: list[str]) -> None:
                 rounds = 9 if batch > 1 and name.startswith("resnet18") else 31
                 report, spread = calmest(model, example, batch, runtimes, rounds=rounds)
                 rows += rows_of(report, name, level, spread)
-        write("nets", {"rows": rows, "machine": machine()})
+        write(into, "nets", {"rows": rows, "machine": machine()})
 
 
-def harmless() -> None:
+def harmless(into: Path) -> None:
     rows = []
     for name, (model, shape) in models().items():
         for batch in (1, 8, 64):
@@ -202,7 +207,7 @@ def harmless() -> None:
             )
     slowest = min(rows, key=lambda row: float(str(row["speedup"])))
     print("slowest:", slowest)
-    write("harmless", {"rows": rows, "machine": machine()})
+    write(into, "harmless", {"rows": rows, "machine": machine()})
 
 
 def run_of(net: nn.Module, x: torch.Tensor) -> Callable[[], object]:
@@ -213,8 +218,9 @@ def run_of(net: nn.Module, x: torch.Tensor) -> Callable[[], object]:
     return run
 
 
-def write(name: str, data: object) -> None:
-    path = RESULTS / f"inference_{name}.json"
+def write(into: Path, name: str, data: object) -> None:
+    into.mkdir(exist_ok=True)
+    path = into / f"inference_{name}.json"
     path.write_text(json.dumps(data, indent=1) + "\n")
     print("written", path.name)
 
@@ -222,19 +228,22 @@ def write(name: str, data: object) -> None:
 def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(1)
-    what = sys.argv[1] if len(sys.argv) > 1 else ""
-    if what == "mlp":
-        compare("mlp", mlp, torch.randn(1, 1024), (1, 8, 64))
-    elif what == "block":
-        compare("block", Block, torch.randn(1, 16, 512), (1,))
-    elif what == "layers":
-        layers()
-    elif what == "nets":
-        nets(sys.argv[2:])
-    elif what == "harmless":
-        harmless()
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("mlp", "block", "layers", "nets", "harmless"))
+    parser.add_argument("nets", nargs="*", help="of nets, those to be measured again")
+    parser.add_argument("--into", default="", help="a folder in benchmarks/results")
+    options = parser.parse_args()
+    into = RESULTS / options.into
+    if options.what == "mlp":
+        compare(into, "mlp", mlp, torch.randn(1, 1024), (1, 8, 64))
+    elif options.what == "block":
+        compare(into, "block", Block, torch.randn(1, 16, 512), (1,))
+    elif options.what == "layers":
+        layers(into)
+    elif options.what == "nets":
+        nets(into, options.nets)
     else:
-        print(__doc__)
+        harmless(into)
 
 
 if __name__ == "__main__":

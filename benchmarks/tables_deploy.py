@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -76,12 +77,14 @@ def convolutions(rows: list[Any]) -> list[list[str]]:
     ]
 
 
-def xeon() -> str:
-    """Return what the same two scripts measured on another processor."""
-    lines = mlp(data("xeon/inference_mlp")["rows"])
-    for name, batch, *rest in convolutions(data("xeon/inference_layers")["rows"]):
+def elsewhere(folder: str, processor: str, *, whole: bool) -> str:
+    """Return what the same scripts measured on another processor, of nets too if ``whole``."""
+    lines = mlp(data(f"{folder}/inference_mlp")["rows"])
+    found = convolutions(data(f"{folder}/inference_layers")["rows"])
+    found += nets_of(data(f"{folder}/inference_nets")["rows"]) if whole else []
+    for name, batch, *rest in found:
         lines.append([f"{name}, batch {batch}", *rest])
-    return table(["Xeon", "90 %", "95 %", "99 %", "dense int8"], lines)
+    return table([processor, "90 %", "95 %", "99 %", "dense int8"], lines)
 
 
 def break_even() -> str:
@@ -92,7 +95,11 @@ def break_even() -> str:
 
 
 def nets() -> str:
-    rows = data("inference_nets")["rows"]
+    lines = nets_of(data("inference_nets")["rows"])
+    return table(["net", "batch", "90 %", "95 %", "99 %", "dense int8"], lines)
+
+
+def nets_of(rows: list[Any]) -> list[list[str]]:
     lines = []
     for name, label in NETS.items():
         for batch in (1, 16):
@@ -100,7 +107,7 @@ def nets() -> str:
                 continue
             ours = cells(rows, LEVELS, name=name, batch=batch)
             lines.append([label, str(batch), *ours, int8(rows, name=name, batch=batch)])
-    return table(["net", "batch", "90 %", "95 %", "99 %", "dense int8"], lines)
+    return lines
 
 
 def harmless() -> str:
@@ -196,7 +203,8 @@ PARTS = {
     "runtime": runtime,
     "linear": linear,
     "layers": layers,
-    "xeon": xeon,
+    "xeon": partial(elsewhere, "xeon", "Xeon", whole=False),
+    "zen3": partial(elsewhere, "zen3", "Zen 3", whole=True),
     "nets": nets,
     "harmless": harmless,
     "roofline": roofline,

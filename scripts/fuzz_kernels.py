@@ -24,9 +24,12 @@ def main() -> int:
     cases = sys.argv[1] if len(sys.argv) > 1 else "1000000"
     seed = sys.argv[2] if len(sys.argv) > 2 else "1"
     codes = []
-    for name in HARNESSES:
-        with tempfile.TemporaryDirectory() as folder:
-            program = build(Path(folder) / name, main=FOLDER / f"{name}.c", flags=SANITIZERS)
+    with tempfile.TemporaryDirectory() as folder:
+        library = build(Path(folder) / "kernels.so", flags=SANITIZERS)
+        for name in HARNESSES:
+            program = build(
+                Path(folder) / name, main=FOLDER / f"{name}.c", library=library, flags=SANITIZERS
+            )
             codes.append(subprocess.run([str(program), cases, seed], check=False).returncode)
     return max(codes, key=abs)
 

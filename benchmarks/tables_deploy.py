@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from statistics import median
 from typing import Any
@@ -198,7 +198,7 @@ def runtime() -> str:
     )
 
 
-PARTS = {
+PARTS: dict[str, Callable[[], str]] = {
     "memory": memory,
     "runtime": runtime,
     "linear": linear,

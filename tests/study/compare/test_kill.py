@@ -41,24 +41,23 @@ def test_killed_worker_loses_and_repeats_nothing(
 ) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     common = ("--settings", tiny, "--storage", url, "--patience", 2)
-    first = start(*common, "--out", tmp_path / "a")
+    victim = start(*common, "--out", tmp_path / "b")
     wait_for((tmp_path / "shared.db").exists)
-    second = start(*common, "--out", tmp_path / "b")
 
-    def both_work() -> bool:
-        second.send_signal(signal.SIGSTOP)
-        if len(in_state(trials(url), TrialState.RUNNING)) == 2:
+    def caught_at_work() -> bool:
+        victim.send_signal(signal.SIGSTOP)
+        if in_state(trials(url), TrialState.RUNNING):
             return True
-        second.send_signal(signal.SIGCONT)
+        victim.send_signal(signal.SIGCONT)
         return False
 
-    wait_for(lambda: bool((tmp_path / "b").exists()))
-    wait_for(both_work)
-    second.kill()
-    second.wait()
+    wait_for(caught_at_work)
+    victim.kill()
+    victim.wait()
+    other = start(*common, "--out", tmp_path / "a")
     again = start(*common, "--out", tmp_path / "b")
-    assert first.wait(90) == 0
-    assert again.wait(90) == 0
+    assert other.wait(240) == 0
+    assert again.wait(240) == 0
 
     finished = in_state(trials(url), TrialState.COMPLETE)
     counts = Counter(trial.user_attrs["run"] for trial in finished)

@@ -30,16 +30,15 @@ def sanitized(request, built_once):
         builder.compiler()
     except builder.BuildError as error:
         pytest.skip(str(error))
-    for name, flags in (("sanitized.so", builder.SANITIZERS), ("plain.so", ())):
-        try:
-            library = built_once(
-                name, lambda target, flags=flags: builder.build(target, flags=flags)
-            )
-            return harness(built_once, request.param, library, flags)
-        except builder.BuildError:
-            if not flags:
-                raise
-    raise AssertionError
+
+    def program(name, flags):
+        library = built_once(name, lambda target: builder.build(target, flags=flags))
+        return harness(built_once, request.param, library, flags)
+
+    try:
+        return program("sanitized.so", builder.SANITIZERS)
+    except builder.BuildError:
+        return program("plain.so", ())
 
 
 @pytest.mark.parametrize("seed", ["1", "2"])

@@ -52,9 +52,11 @@ def test_killed_worker_loses_and_repeats_nothing(
         return False
 
     wait_for(caught_at_work)
+    done = len(in_state(trials(url), TrialState.COMPLETE))
+    other = start(*common, "--out", tmp_path / "a")
+    wait_for(lambda: len(in_state(trials(url), TrialState.COMPLETE)) > done)
     victim.kill()
     victim.wait()
-    other = start(*common, "--out", tmp_path / "a")
     again = start(*common, "--out", tmp_path / "b")
     assert other.wait(240) == 0
     assert again.wait(240) == 0

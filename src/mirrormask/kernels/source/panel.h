@@ -55,7 +55,7 @@ struct mm_variant {
     double (*peak)(int64_t rounds);
     mm_spread spread; /* NULL where there are no instructions for it, like the next */
     mm_closed closed;
-    int64_t gap;
+    int64_t gap; /* 0 then */
 };
 
 extern const struct mm_variant mm_variant_portable;

@@ -37,6 +37,25 @@ def test_sleeping_twice_as_long_is_twice_as_slow():
     assert 1.5 < timings.speedup("a", over="b").median < 2.5
 
 
+@pytest.mark.parametrize(("settle_ms", "cold"), [(0.0, True), (0.1, False), (5.0, False)])
+def test_what_settles_does_not_feel_who_ran_before(settle_ms, cold):
+    last = []
+
+    def run(name):
+        time.sleep(0.0002 if last[-1:] == [name] else 0.02)
+        last.append(name)
+
+    runs = {name: lambda name=name: run(name) for name in "ab"}
+    timings = interleave(runs, rounds=7, block_ms=0.1, settle_ms=settle_ms)
+    assert all((timings.median(name) > 10) == cold for name in "ab")
+
+
+def test_long_calls_go_without_settling():
+    calls = []
+    interleave({"a": lambda: (calls.append(0), time.sleep(0.101))}, rounds=7, settle_ms=500.0)
+    assert len(calls) == 4 + 7
+
+
 def test_threads_are_pinned_and_given_back():
     before = torch.get_num_threads()
     with pinned_threads(2):

@@ -57,6 +57,15 @@ def states(queue: Queue) -> Counter[TrialState]:
     return Counter(trial.state for trial in queue.study.get_trials(deepcopy=False))
 
 
+def watch(queue: Queue, seconds: float) -> None:
+    """Look at the storage again and again, as a worker does that waits."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        queue.refresh()
+        time.sleep(QUICK.beat / 2)
+    queue.refresh()
+
+
 def test_finished_run_is_seen_by_others(queue: Queue, url: str) -> None:
     run = first_run()
     claim = queue.claim(run)
@@ -118,8 +127,7 @@ def test_beating_claim_is_kept_and_a_still_one_taken_over(queue: Queue, url: str
         time.sleep(2 * QUICK.beat)
         other.refresh()
         assert other.running == {run.digest}
-        time.sleep(1.5 * QUICK.patience)
-        other.refresh()
+        watch(other, 1.5 * QUICK.patience)
         assert other.running == set()
         again = other.claim(run)
         assert again is not None
@@ -134,9 +142,22 @@ def test_claim_that_died_before_its_first_beat_is_taken_over(queue: Queue, url: 
     run = first_run()
     assert queue.claim(run) is not None  # never entered, never beats
     other = Queue(open_storage(url), "t", QUICK)
-    time.sleep(1.5 * QUICK.patience)
-    other.refresh()
+    watch(other, 1.5 * QUICK.patience)
     assert other.running == set()
+
+
+def test_who_was_suspended_takes_nobody_for_dead(queue: Queue, url: str) -> None:
+    run = first_run()
+    claim = queue.claim(run)
+    assert claim is not None
+    other = Queue(open_storage(url), "t", QUICK)
+    time.sleep(1.5 * QUICK.patience)  # neither beats nor looks, as where both stand still
+    with claim:
+        other.refresh()
+        assert other.running == {run.digest}
+        watch(other, 1.5 * QUICK.patience)
+        assert other.running == {run.digest}
+        assert claim.finish(made_up(run))
 
 
 def test_workers_side_by_side_do_each_run_once(url: str) -> None:

@@ -148,7 +148,7 @@ def _watch(
     dead: set[int] = set()
     try:
         while any(process.is_alive() for process in processes):
-            time.sleep(POLL)
+            time.sleep(min(POLL, queue.pulse.beat))
             queue.refresh()
             after_each()
             for number, process in enumerate(processes):

@@ -4,7 +4,8 @@ Each run is a trial. A worker claims a run by adding a trial in state RUNNING an
 its own is the first with that digest: numbers of trials are given out one after the other, so all
 workers agree on who was first. A claim beats like a heart, by counting up an attribute; when others
 have seen it stand still for long enough, by their own clocks, they fail the trial, and the run can
-be claimed again. A result counts only if its trial was still running when it came in.
+be claimed again. Who has not looked for a while has seen nothing: a machine that was suspended does
+not give up its own runs. A result counts only if its trial was still running when it came in.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class Queue:
         self._id = storage.get_study_id_from_name(name)
         self._owner = uuid.uuid4().hex
         self._seen: dict[int, tuple[Any, float]] = {}
+        self._looked = time.monotonic()
         self.results: dict[str, Result] = {}
         self.running: set[str] = set()
         self.refresh()
@@ -124,6 +126,9 @@ class Queue:
         """Read what all workers did, and fail the claims of those that died."""
         trials = self.storage.get_all_trials(self._id, deepcopy=False)
         now = time.monotonic()
+        if now - self._looked > self.pulse.patience / 2:
+            self._seen = {}
+        self._looked = now
         running = []
         for trial in trials:
             digest = trial.user_attrs.get(DIGEST)

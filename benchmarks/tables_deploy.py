@@ -87,6 +87,26 @@ def elsewhere(folder: str, processor: str, *, whole: bool) -> str:
     return table([processor, "90 %", "95 %", "99 %", "dense int8"], lines)
 
 
+def traffic() -> str:
+    """Return what convolutions gain with images in memory, and with all of them at one place."""
+    lines = []
+    for row in data("image_traffic")["rows"]:
+        gained = [
+            times(row[name]["gain"]) for name in ("one image", "many images", "many at one place")
+        ]
+        lines.append([row["convolution"], percent(row["sparsity"]), *gained])
+    return table(["convolution", "zeros", "one image", "16 images", "16 at one place"], lines)
+
+
+def unsettled() -> str:
+    """Return what the way to memory costs where turns do not settle."""
+    cells = [
+        f"{row['way']['median']:.2f} at {percent(row['sparsity'])}"
+        for row in data("image_traffic")["unsettled"]
+    ]
+    return f"{', '.join(cells)} zeros"
+
+
 def break_even() -> str:
     rows = [row for row in data("inference_layers")["rows"] if row["name"].startswith("linear")]
     levels = (0.6, 0.7, 0.8)
@@ -205,6 +225,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "layers": layers,
     "xeon": partial(elsewhere, "xeon", "Xeon", whole=False),
     "zen3": partial(elsewhere, "zen3", "Zen 3", whole=True),
+    "traffic": traffic,
+    "unsettled": unsettled,
     "nets": nets,
     "harmless": harmless,
     "roofline": roofline,

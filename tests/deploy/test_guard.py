@@ -23,7 +23,7 @@ def measured(monkeypatch):
     def plan(*attempts: list[float]) -> list[list[float]]:
         left = list(attempts)
 
-        def times(runs, *, rounds, block_ms):
+        def times(runs, *, rounds, block_ms, settle_ms):
             found = left.pop(0)
             return Timings(
                 milliseconds={

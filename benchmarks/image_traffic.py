@@ -14,7 +14,7 @@ benchmarks/results/image_traffic.json.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,17 @@ from torch import nn
 
 from kept_memory import keep_freed_memory
 from mirrormask.deploy import SparseConv2d
+from mirrormask.deploy.benchmark import BLOCK_MS, SETTLE_MS
 from mirrormask.deploy.conv_plans import TilesPlan
 from mirrormask.deploy.kernel_conv import ConvKernel
 from mirrormask.deploy.rivals import rivals
-from mirrormask.deploy.timing import interleave, machine, pinned_threads
+from mirrormask.deploy.timing import Run, interleave, machine, pinned_threads
 from networks import cut
 
 RESULT = Path(__file__).parent / "results" / "image_traffic.json"
 LEVELS = (0.9, 0.95, 0.99)
 CONVOLUTIONS = ((64, 56), (256, 14), (512, 7))
 IMAGES, ROUNDS = 16, 31
-Run = Callable[[], object]
 
 
 def planned(layer: SparseConv2d, x: torch.Tensor) -> TilesPlan | None:
@@ -51,10 +51,11 @@ def sparse_runs(layers: list[SparseConv2d], x: torch.Tensor, y: torch.Tensor) ->
 
     Three copies of the layer, because plans are changed; all that is given must be kept alive.
     """
-    plans = [planned(layer, images) for layer, images in zip(layers, (x[:1], x, x), strict=True)]
-    if not all(plans):
+    one, many, near = (
+        planned(layer, images) for layer, images in zip(layers, (x[:1], x, x), strict=True)
+    )
+    if one is None or many is None or near is None:
         return {}
-    one, many, near = (plan for plan in plans if plan)
     near.tiles.input.image = near.tiles.output.image = 0
     source, target = x.data_ptr(), y.data_ptr()
     return {
@@ -74,7 +75,12 @@ def dense_runs(layer: nn.Conv2d, x: torch.Tensor) -> dict[str, Run]:
 
 
 def row_of(
-    width: int, size: int, sparsity: float, *, block_ms: float = 30.0, settle_ms: float = 10.0
+    width: int,
+    size: int,
+    sparsity: float,
+    *,
+    block_ms: float = BLOCK_MS,
+    settle_ms: float = SETTLE_MS,
 ) -> dict[str, Any] | None:
     torch.manual_seed(0)
     layer = nn.Conv2d(width, width, 3, padding=1)
@@ -99,7 +105,7 @@ def row_of(
             "high": gain.high,
         }
     way = timings.speedup("many at one place", over="many images")
-    row["way"] = {"median": way.median, "low": way.low, "high": way.high}
+    row["way"] = asdict(way)
     gains = ", ".join(f"{name} {row[name]['gain']:.2f}x" for name in sparse)
     print(
         f"{row['convolution']} {sparsity:.0%}: {gains}; the way to memory makes it "

@@ -21,7 +21,7 @@ from mirrormask.errors import ArgumentError
 
 _OURS = "mirrormask"
 # Steady use: what is timed finds the caches as the calls before it left them.
-_SETTLE_MS, _BLOCK_MS = 10.0, 30.0
+SETTLE_MS, BLOCK_MS = 10.0, 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ def _rows(
 ) -> Iterable[BenchRow]:
     runs = {entry.name: entry.prepare(inputs, keywords) for entry in contenders}
     expected = contenders[0].outputs(inputs, keywords)
-    timings = interleave(runs, rounds=rounds, block_ms=_BLOCK_MS, settle_ms=_SETTLE_MS)
+    timings = interleave(runs, rounds=rounds, block_ms=BLOCK_MS, settle_ms=SETTLE_MS)
     dense = [entry.name for entry in contenders if entry.kind == "dense"]
     # By interleaved ratios, because medians of times move with whatever else the machine does.
     best = max(dense, key=lambda name: timings.speedup(name, over=dense[0]).median)

@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Images lie in any layout, and what is added behind the input. Returns the floats that they take. */
-static int64_t lay_out(struct mm_layout *l, int64_t images, int64_t channels, int64_t height, int64_t width)
+/* Images lie in any layout, rows without gaps if `dense`, and what is added behind the input. Returns the
+ * floats that they take. */
+static int64_t lay_out(struct mm_layout *l, int64_t images, int64_t channels, int64_t height, int64_t width,
+                       int dense)
 {
-    l->row = more(width);
+    l->row = dense ? width : more(width);
     int64_t image = (height - 1) * l->row + width, planes = draw() % 2; /* of a channel of all images */
     l->image = planes ? more(image) : channels * more(image) + between(0, 3);
     l->channel = planes ? more((images - 1) * l->image + image) : l->image / channels;
@@ -20,7 +22,7 @@ static int64_t lay_out(struct mm_layout *l, int64_t images, int64_t channels, in
 
 static void make_conv(struct subject *s)
 {
-    int64_t lead = between(0, 3), front = between(0, 9), plain = draw() % 4 == 0;
+    int64_t lead = between(0, 3), front = between(0, 9), plain = draw() % 4 == 0, same = draw() % 3 == 0;
     struct mm_conv_step *p = &s->step.conv;
     *p = (struct mm_conv_step){.kind = MM_STEP_CONV, .in = {1, lead}, .out = {2, front}, .add = {-1, 0},
                                .channels = between(1, 5), .height = between(1, 9),
@@ -34,17 +36,25 @@ static void make_conv(struct subject *s)
             p->pad[(axis ? 0 : 2) + side] = between(0, span < 3 ? span : 3);
         if (room + p->pad[axis ? 0 : 2] + p->pad[axis ? 1 : 3] <= span) /* the kernel is too large */
             p->kernel[axis] = 1, p->pad[axis ? 0 : 2] = p->pad[axis ? 1 : 3] = 0;
+        if (!plain && same) { /* images that keep their size, and may be large enough for strips */
+            int64_t *pad = p->pad + (axis ? 0 : 2);
+            span = p->dilation[axis] * (p->kernel[axis] - 1);
+            p->stride[axis] = 1, pad[0] = between(0, span), pad[1] = span - pad[0];
+            p->height = between(1, 24);
+        }
     }
     struct mm_conv c = mm_conv_of(p);
     mm_conv_plan(&c);
     p->matrix = matrix(s, between(1, 6), 0, p->channels * p->kernel[0] * p->kernel[1]);
     int64_t rows = p->matrix.rows;
     s->arena = between(0, 3);
-    s->ports[0] = lead + lay_out(&p->in_layout, p->images, p->channels, p->height, p->width);
-    s->ports[1] = front + lay_out(&p->out_layout, p->images, rows, c.out_height, c.out_width);
+    s->ports[0] = lead + lay_out(&p->in_layout, p->images, p->channels, p->height, p->width, same);
+    s->ports[1] =
+        front + lay_out(&p->out_layout, p->images, rows, c.out_height, c.out_width, same);
     if (draw() % 2) {
         p->add = somewhere(1, s->ports[0]);
-        s->ports[0] += lay_out(&p->add_layout, p->images, rows, c.out_height, c.out_width);
+        s->ports[0] +=
+            lay_out(&p->add_layout, p->images, rows, c.out_height, c.out_width, same);
     }
     if (p->out_layout.image < p->out_layout.channel || p->images == 1) {
         p->plane = more((p->images - 1) * p->out_layout.image + (c.out_height - 1) * p->out_layout.row + c.out_width);

@@ -135,7 +135,8 @@ static int report_conv(const char *way, int code, int64_t wrong, const struct mm
 static int one_conv_in_tiles(const struct mm_conv *c, const struct mm_rows *w, const float *x, float *y)
 {
     struct mm_tiles t = {.conv = *c, .outputs = w->rows, .nonzeros = w->starts[w->rows],
-                         .variant = w->variant, .packing = between(0, 100)};
+                         .variant = w->variant, .packing = between(0, 100),
+                         .way = between(MM_EITHER_WAY, MM_STRIPS)};
     int code = w->rows > 0 ? mm_tiles_plan(&t) : MM_OK;
     if (code || w->rows == 0 || !t.pays)
         return code != MM_OK;
@@ -149,7 +150,8 @@ static int one_conv_in_tiles(const struct mm_conv *c, const struct mm_rows *w, c
     struct mm_rows laid_out = *w;
     laid_out.starts = starts, laid_out.columns = offsets, laid_out.values = values;
     code = code ? code : mm_tiles_conv2d(&t, &laid_out, x, y, (int)between(1, 3));
-    int failed = report_conv("conv in tiles", code, wrong_pixels(c, w, x, y), c, w->variant);
+    const char *way = t.strips ? "conv in strips" : "conv in tiles";
+    int failed = report_conv(way, code, wrong_pixels(c, w, x, y), c, w->variant);
     free(starts), free(offsets), free(values);
     return failed;
 }
@@ -202,7 +204,8 @@ static int one_damage(void)
         caught &= c.floats > 0 && c.floats <= INT32_MAX && c.out_height > 0 && c.out_width > 0;
     struct mm_tiles t = {.conv = c, .outputs = draw() % 3 ? between(-2, 99) : (int64_t)draw(),
                          .nonzeros = draw() % 3 ? between(-2, 999) : (int64_t)draw(),
-                         .variant = between(-2, MM_VARIANTS + 2), .packing = between(-1, 101)};
+                         .variant = between(-2, MM_VARIANTS + 2), .packing = between(-1, 101),
+                         .way = between(-1, MM_STRIPS + 1)};
     if (mm_tiles_plan(&t) == MM_OK && t.pays)
         caught &= t.floats > 0 && t.floats <= INT32_MAX && t.blocks > 0 && t.tile * t.count >= t.size[0];
     forget(&w);

@@ -51,7 +51,7 @@ _VARIED: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 # For tests and fuzzing: stop at the first wrong access, share even the smallest work out, cut even
-# the smallest matrix into blocks, and lay every convolution out in tiles.
+# the smallest matrix into blocks, and lay every convolution out in tiles or in strips.
 SANITIZERS = (
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",

@@ -21,7 +21,7 @@ from mirrormask.kernels.structures import (
 )
 from mirrormask.kernels.tile_calls import TileCalls
 
-_ABI = 9
+_ABI = 10
 
 
 class Library:

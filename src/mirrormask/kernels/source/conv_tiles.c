@@ -1,5 +1,6 @@
 /* Direct sparse convolution in tiles; see tiles_plan.c for the idea. */
 #include "pool.h"
+#include "strips.h"
 #include "tiles_job.h"
 
 #include <stddef.h>
@@ -77,6 +78,11 @@ static int find_input(struct tiles_job *j)
 static void one_group(const struct tiles_job *all, int64_t group, int threads)
 {
     struct tiles_job j = *all;
+    if (j.t->strips) {
+        if (!mm_strips_image(&j, group, threads))
+            *j.failed = 1;
+        return;
+    }
     j.group = group;
     if (!mm_find_patches(&j) || !find_input(&j)) {
         *j.failed = 1;

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define MM_ABI 9
+#define MM_ABI 10
 
 enum { MM_OK = 0, MM_NO_MEMORY = 1, MM_BAD_ARGUMENT = 2 };
 enum { MM_PORTABLE = 0, MM_AVX2 = 1, MM_AVX512 = 2, MM_VARIANTS = 3 };
@@ -68,17 +68,21 @@ struct mm_layout {
     int64_t image, channel, row;
 };
 
-/* The same in tiles of the output; see tiles_plan.c. The first part is given, with that of `conv`, the
- * second filled in. */
+/* Ways of doing a convolution in tiles of its output: see tiles_plan.c and strips_plan.c. */
+enum { MM_EITHER_WAY = 0, MM_PACKED_TILES = 1, MM_STRIPS = 2 };
+
+/* The same in tiles of the output. The first part is given, with that of `conv`, the second filled in. */
 struct mm_tiles {
     struct mm_conv conv;
     int64_t outputs, nonzeros;
     int64_t variant;
-    int64_t packing; /* the part that the other way has to do of its packing, in percent */
+    int64_t packing; /* the part that mm_conv2d has to do of its packing, in percent */
+    int64_t way;     /* the way that it must be, or MM_EITHER_WAY for that which seems faster */
     struct mm_layout in, out, add; /* all zeros: [images, channels, rows, columns] without gaps */
 
     int64_t fits;         /* 0: it cannot be done in tiles, and the others mean nothing */
-    int64_t pays;         /* 1: it seems faster than the other way */
+    int64_t pays;         /* 1: it seems faster than mm_conv2d */
+    int64_t strips;       /* 1: in strips, where tiles are images and rows are one, of `width` registers */
     int64_t flat;         /* 1: all pixels of an image are one row */
     int64_t far;          /* 1: images are so large that they are in no cache */
     int64_t size[2];      /* rows and columns of the output */

@@ -8,6 +8,7 @@
 
 #if LANES >= 8
 #include "tiles_lanes.h"
+#include "strip_rows.h"
 
 /* Sums of N registers; SETS of them where they are few, because a chain of additions waits four cycles
  * at every link. */
@@ -103,20 +104,38 @@ DEFINE(9, 1)
 DEFINE(10, 1)
 DEFINE(11, 1)
 DEFINE(12, 1)
+DEFINE_STRIP(1)
+DEFINE_STRIP(2)
+DEFINE_STRIP(3)
+DEFINE_STRIP(4)
+DEFINE_STRIP(5)
+DEFINE_STRIP(6)
+DEFINE_STRIP(7)
 #if LANES == 16
 DEFINE(13, 1)
 DEFINE(14, 1)
 DEFINE(15, 1)
 DEFINE(16, 1)
+DEFINE_STRIP(8)
+DEFINE_STRIP(9)
+DEFINE_STRIP(10)
+DEFINE_STRIP(11)
+DEFINE_STRIP(12)
+DEFINE_STRIP(13)
+DEFINE_STRIP(14)
 #define PATCHES                                                                                    \
     patch_1, patch_2, patch_3, patch_4, patch_5, patch_6, patch_7, patch_8, patch_9, patch_10,     \
         patch_11, patch_12, patch_13, patch_14, patch_15, patch_16
-enum { MOST = 16 };
+#define STRIPS                                                                                     \
+    strip_1, strip_2, strip_3, strip_4, strip_5, strip_6, strip_7, strip_8, strip_9, strip_10,     \
+        strip_11, strip_12, strip_13, strip_14
+enum { MOST = 16, MOST_OF_STRIP = 14 };
 #else
 #define PATCHES                                                                                    \
     patch_1, patch_2, patch_3, patch_4, patch_5, patch_6, patch_7, patch_8, patch_9, patch_10,     \
         patch_11, patch_12
-enum { MOST = 12 };
+#define STRIPS strip_1, strip_2, strip_3, strip_4, strip_5, strip_6, strip_7
+enum { MOST = 12, MOST_OF_STRIP = 7 };
 #endif
 
 INLINE floats take(floats others, address from, int64_t step, uint16_t inside, uint32_t bits)
@@ -215,7 +234,7 @@ static void pack(const struct mm_sources *sources, const float *from, float *to)
         pack_by(sources, from, to, sources->step);
 }
 
-const struct mm_tile_variant MM_NAME = {LANES, MOST, {PATCHES}, pack};
+const struct mm_tile_variant MM_NAME = {LANES, MOST, MOST_OF_STRIP, {PATCHES}, {STRIPS}, pack};
 #else
 const struct mm_tile_variant MM_NAME = {0};
 #endif

@@ -57,9 +57,25 @@ struct mm_patch_rows {
 typedef void (*mm_patch)(const struct mm_patch_rows *w, const struct mm_patch_places *places,
                          const float *x, float *sums, float *y);
 
+/* A strip: some registers of an image's pixels. */
+struct mm_strip {
+    int64_t channel, add_channel; /* floats between channels of the output, and of what is added */
+    int64_t centre;      /* the group of weights whose sums cross no edge */
+    const int32_t *keep; /* for each group, -1 for every pixel whose sums did not, from the strip's first on */
+    int64_t keep_step;   /* from a group's to the next one's */
+    uint16_t inside;     /* lanes of the last register */
+    const float *next;   /* where a later strip begins to read, if that must be asked for */
+    int64_t next_step, next_count; /* floats between its channels, and how many there are; or 0 */
+};
+/* `right` of the rows is how many groups there are beside one, `left` is 0. */
+typedef void (*mm_strip_rows)(const struct mm_patch_rows *w, const struct mm_strip *strip, const float *x,
+                              float *sums, float *y);
+
 struct mm_tile_variant {
     int64_t lanes, most; /* registers of a patch */
+    int64_t most_of_strip;
     mm_patch patches[MM_MOST_VECTORS]; /* by registers - 1 */
+    mm_strip_rows strips[MM_MOST_VECTORS];
     mm_pack pack;
 };
 /* As mm_tiles_conv2d, for images as the plan says that they lie; add may be NULL. */

@@ -15,7 +15,7 @@
  * A 1x1 kernel without padding or stride meets no neighbours: there an image is one long row, which is
  * read where it lies if it ends with a register.
  */
-#include "tiles.h"
+#include "strips.h"
 
 #include <stddef.h>
 
@@ -24,12 +24,14 @@ enum {
     FURTHEST = 16, /* pixels by which sums move */
     CHUNK = 64,
     BEGIN = 3000, /* cycles before the first register of a group is packed, or there about */
+    FIRST_CACHE = 32 << 10, /* bytes of the first-level cache for inputs */
+    PANEL = 128, /* positions that conv.c works on together */
     NEAR = 128 << 10, /* floats that stay in the second-level cache, with what else is touched */
     LARGE = 5 << 20, /* images of so many floats are in no cache: they are read and written faster */
     LONG = 2         /* in long pieces, and tiles may be so many times as large */
 };
 
-/* Tests lay every convolution out in tiles. */
+/* Tests lay every convolution out in tiles, or those with an even number of outputs in strips. */
 #ifndef MM_ALWAYS_TILES
 #define MM_ALWAYS_TILES 0
 #endif
@@ -54,6 +56,12 @@ static void settle(struct mm_tiles *t)
     t->chunk = least(CHUNK, t->outputs);
 }
 
+double mm_misses(double floats)
+{
+    double beyond = floats * sizeof(float) / FIRST_CACHE - 1;
+    return beyond < 0 ? 0 : 0.1 * (beyond > 1.6 ? 1.6 : beyond);
+}
+
 /* Cycles, roughly, as measured on one processor: they decide between ways of doing the same. */
 static double cost(const struct mm_tiles *t, int64_t lanes)
 {
@@ -63,8 +71,10 @@ static double cost(const struct mm_tiles *t, int64_t lanes)
     double tiles = (double)t->side_by_side, rows = (double)t->outputs * (double)patches;
     double lines = planes_of(t) * (double)((t->tile + t->reach) * t->width);
     double pack = t->direct ? 0 : lines * (2 + (c->stride[1] == 1 ? 3 : c->stride[1] == 2 ? 4 : 24) * tiles);
+    double seen = (of_patch + (double)(t->reach * t->width)) * (double)lanes;
+    double load = 0.7 + mm_misses(planes_of(t) * seen / (double)t->blocks);
     /* Each weight's chain of additions waits for itself where a patch is small. */
-    double sums = (double)t->nonzeros * (double)patches * (0.6 + 0.7 * (of_patch < 4 ? 4 : of_patch));
+    double sums = (double)t->nonzeros * (double)patches * (0.6 + load * (of_patch < 4 ? 4 : of_patch));
     double each = 24 + 3 * of_patch + moves * (10 + of_patch) + (t->right && t->left ? 6 * of_patch : 0);
     int whole = t->side_by_side == 1 && t->size[1] % lanes == 0;
     double put = whole ? 1.5 * of_patch : 3 * of_patch * tiles;
@@ -79,8 +89,9 @@ static double cost_of_planes(const struct mm_tiles *t, int64_t lanes)
     double registers = (double)(c->plane_width * c->out_height) / (double)lanes;
     double read = (double)(c->plane_width * c->plane_height) / (double)lanes * planes_of(t);
     double pack = c->in_place ? 0 : read * (c->stride[1] == 1 ? 8 : 28) * (double)t->packing / 100;
-    return (double)c->images *
-           (pack + registers * ((double)t->nonzeros * (c->in_place ? 1.45 : 1.6) + (double)t->outputs * 6));
+    double load = 1.6 + mm_misses(planes_of(t) * (double)(PANEL + t->reach * c->plane_width));
+    return (double)c->images * (pack + registers * ((double)t->nonzeros * (c->in_place ? 1.45 : load) +
+                                                    (double)t->outputs * 6));
 }
 
 /* Try so many tiles side by side; keeps what is better than `lowest`. */
@@ -130,14 +141,14 @@ static void find_layouts(struct mm_tiles *t)
 
 int mm_tiles_plan(struct mm_tiles *t)
 {
-    if (!t || t->packing < 0 || t->packing > 100 || t->outputs < 1 || t->outputs > INT32_MAX ||
-        t->nonzeros < 0 || t->nonzeros > INT32_MAX || mm_conv_plan(&t->conv) != MM_OK)
+    if (!t || t->packing < 0 || t->packing > 100 || t->way < 0 || t->way > MM_STRIPS ||
+        t->outputs < 1 || t->outputs > INT32_MAX || t->nonzeros < 0 || t->nonzeros > INT32_MAX ||
+        mm_conv_plan(&t->conv) != MM_OK)
         return MM_BAD_ARGUMENT;
-    const struct mm_tile_variant *variant = t->variant >= 0 && t->variant < MM_VARIANTS && mm_supported((int)t->variant)
-                                               ? mm_tiles_for((int)t->variant)
-                                               : NULL;
+    int known = t->variant >= 0 && t->variant < MM_VARIANTS && mm_supported((int)t->variant);
+    const struct mm_tile_variant *variant = known ? mm_tiles_for((int)t->variant) : NULL;
     const struct mm_conv *c = &t->conv;
-    t->fits = t->pays = 0;
+    t->fits = t->pays = t->strips = 0;
     if (!variant || c->images == 0)
         return MM_OK;
     int64_t lanes = variant->lanes;
@@ -154,11 +165,18 @@ int mm_tiles_plan(struct mm_tiles *t)
     int64_t wide = t->flat ? t->size[1] : most(t->size[1], seen);
     if (across > FURTHEST)
         return MM_OK;
+    double before = cost_of_planes(t, lanes), lowest = 1e300, in_strips = 1e300;
+    struct mm_tiles best = *t, strips = *t;
+    if (t->way != MM_PACKED_TILES)
+        in_strips = mm_strips_plan(&strips, variant);
     t->direct = t->flat && t->size[1] % lanes == 0;
-    double before = cost_of_planes(t, lanes), lowest = 1e300;
-    struct mm_tiles best = *t;
-    for (t->side_by_side = 1; t->side_by_side <= lanes; t->side_by_side *= 2)
+    for (t->side_by_side = 1; t->way != MM_STRIPS && t->side_by_side <= lanes; t->side_by_side *= 2)
         lowest = best_tile(&best, *t, wide, across, variant, lowest);
+    int in_tests = in_strips < 1e300 && (lowest == 1e300 || t->outputs % 2 == 0);
+    if (MM_ALWAYS_TILES ? in_tests : in_strips < lowest) {
+        *t = strips, t->fits = 1, t->pays = MM_ALWAYS_TILES || in_strips < before;
+        return MM_OK;
+    }
     if (lowest == 1e300)
         return MM_OK;
     *t = best;
@@ -181,6 +199,10 @@ static int64_t group_of(const struct mm_tiles *t, int64_t lanes, int32_t column,
     struct mm_tap tap;
     if (!mm_tap_of(&t->conv, column, &tap))
         return -1;
+    if (t->strips) {
+        *place = tap.plane * t->plane + (tap.down - t->conv.pad[2]) * t->in.row + tap.across - t->first;
+        return tap.across;
+    }
     *place = tap.plane * t->plane + tap.down * t->width * lanes;
     int64_t all = t->right + t->left;
     return tap.across < t->right ? tap.across : all + t->right - tap.across;

@@ -1,0 +1,75 @@
+/* Rows of weights times a strip of pixels; part of tiles.c, whose sums it uses.
+ *
+ * Sums of the weights right above and below a pixel meet no edge. Those of every other column of the
+ * kernel are made apart, and what came from beyond the end of a row is dropped before they are added.
+ */
+#ifndef MM_STRIP_ROWS_H
+#define MM_STRIP_ROWS_H
+
+#include "tiles_lanes.h"
+
+typedef int32_t loose_ints __attribute__((vector_size(LANES * 4), aligned(4)));
+INLINE ints load_ints(const int32_t *from) { return *(const loose_ints *)from; }
+
+/* The row's turn to ask for what a later strip reads of a channel, for the second-level cache. To ask for
+ * what strips write made them slower. */
+INLINE void ask_next(const struct mm_strip *strip, int64_t row, int64_t registers)
+{
+    for (int64_t j = 0; row < strip->next_count && j < registers; j++)
+        __builtin_prefetch((const void *)PLUS(strip->next, row * strip->next_step + j * LANES), 0, 2);
+}
+
+/* RIGHT + 1 groups, of which CENTRE crosses no edge: constants for the kernels that everybody has. */
+#define DEFINE_STRIP(N)                                                                            \
+    INLINE void strip_##N##_of(const struct mm_patch_rows *w, const struct mm_strip *strip,        \
+                               const float *x, float *sums, float *y, int64_t right, int64_t centre) \
+    {                                                                                              \
+        const int32_t *group = w->starts;                                                          \
+        const float *add = w->add;                                                                 \
+        for (int64_t r = 0; r < w->rows; r++, sums += N * LANES, y += strip->channel) {            \
+            floats s[N], first = all(w->bias ? w->bias[r] : 0.0f);                                 \
+            const int32_t *keep = strip->keep;                                                     \
+            ask_next(strip, r, N);                                                                 \
+            _Pragma("GCC unroll 16") for (int j = 0; j < N; j++) s[j] =                            \
+                w->begins ? first : load(sums + j * LANES);                                        \
+            _Pragma("GCC unroll 3") for (int64_t g = 0; g <= right;                                \
+                                         g++, group++, keep += strip->keep_step)                   \
+            {                                                                                      \
+                if (group[0] == group[1])                                                          \
+                    continue;                                                                      \
+                if (g == centre) {                                                                 \
+                    add_##N(w, group, x, s);                                                       \
+                    continue;                                                                      \
+                }                                                                                  \
+                floats part[N];                                                                    \
+                _Pragma("GCC unroll 16") for (int j = 0; j < N; j++) part[j] = all(0.0f);          \
+                add_##N(w, group, x, part);                                                        \
+                _Pragma("GCC unroll 16") for (int j = 0; j < N; j++) s[j] +=                       \
+                    (floats)((ints)part[j] & load_ints(keep + j * LANES));                         \
+            }                                                                                      \
+            if (add) {                                                                             \
+                _Pragma("GCC unroll 16") for (int j = 0; j < N - 1; j++) s[j] +=                   \
+                    load(add + j * LANES);                                                         \
+                s[N - 1] += take_some(all(0.0f), PLUS(add, (N - 1) * LANES), 1, strip->inside);    \
+                add += strip->add_channel;                                                         \
+            }                                                                                      \
+            _Pragma("GCC unroll 16") for (int j = 0; w->relu && j < N; j++) s[j] =                 \
+                (floats)((ints)s[j] & ~(ints)(s[j] < 0.0f));                                       \
+            _Pragma("GCC unroll 16") for (int j = 0; j < N - 1; j++)                               \
+                store((w->ends ? y : sums) + j * LANES, s[j]);                                     \
+            if (w->ends)                                                                           \
+                put_some(PLUS(y, (N - 1) * LANES), s[N - 1], strip->inside);                       \
+            else                                                                                   \
+                store(sums + (N - 1) * LANES, s[N - 1]);                                           \
+        }                                                                                          \
+    }                                                                                              \
+    static void strip_##N(const struct mm_patch_rows *w, const struct mm_strip *strip,             \
+                          const float *x, float *sums, float *y)                                   \
+    {                                                                                              \
+        if (w->right == 2 && strip->centre == 1)                                                   \
+            strip_##N##_of(w, strip, x, sums, y, 2, 1);                                            \
+        else                                                                                       \
+            strip_##N##_of(w, strip, x, sums, y, w->right, strip->centre);                         \
+    }
+
+#endif

@@ -6,8 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* Images in no cache are asked for so many strips ahead, and their edges so many channels. */
-enum { STRIPS_AHEAD = 2, EDGES_AHEAD = 4 };
+enum { EDGES_AHEAD = 4 }; /* channels, of images in no cache */
 
 struct strips_job {
     const struct tiles_job *j;
@@ -80,13 +79,14 @@ static void multiply(const struct strips_job *s, int64_t number, int64_t from, f
     struct mm_strip strip = s->strip;
     strip.keep = s->keep + pixel % t->conv.width;
     strip.inside = (uint16_t)((1u << least(left, lanes)) - 1);
-    if (t->far && number + STRIPS_AHEAD < e->bottom) {
-        strip.next = s->x + from * t->in.channel + mm_strip_at(t, number + STRIPS_AHEAD) * lanes + e->ahead;
-        strip.next_step = t->in.channel, strip.next_count = t->conv.channels - from;
+    if (t->far && number + MM_STRIPS_AHEAD < e->bottom) {
+        int64_t later = mm_strip_at(t, number + MM_STRIPS_AHEAD) * lanes + e->ahead;
+        strip.later = s->x + from * t->in.channel + later;
+        strip.later_step = t->in.channel, strip.later_count = t->conv.channels - from;
     }
     struct mm_patch_rows w = {.columns = j->w->columns, .values = j->w->values, .rows = rows,
                               .right = t->right, .bias = j->w->bias ? j->w->bias + from : NULL};
-    for (int64_t b = 0; b < t->blocks; b++, strip.next_count = 0) {
+    for (int64_t b = 0; b < t->blocks; b++, strip.later_count = strip.far = 0) {
         w.starts = j->w->starts + (from * t->blocks + b * rows) * groups;
         w.begins = b == 0, w.ends = b == t->blocks - 1, w.relu = w.ends && j->w->relu;
         w.add = w.ends && s->add ? s->add + from * t->add.channel + pixel : NULL;
@@ -115,7 +115,7 @@ int mm_strips_image(const struct tiles_job *j, int64_t image, int threads)
     struct strips_job s = {.j = j, .x = j->x + image * t->in.image, .y = j->y + image * t->out.image,
                            .add = j->add ? j->add + image * t->add.image : NULL,
                            .strip = {.channel = t->out.channel, .add_channel = t->add.channel,
-                                     .centre = t->first}};
+                                     .centre = t->first, .far = t->far}};
     if (!mm_strip_edges(t, j->variant->lanes, &s.e) || s.e.floats > t->floats || !find_kept(&s))
         return 0;
     s.packed = mm_scratch(MM_SCRATCH_INPUT, t->floats);

@@ -11,12 +11,14 @@
 typedef int32_t loose_ints __attribute__((vector_size(LANES * 4), aligned(4)));
 INLINE ints load_ints(const int32_t *from) { return *(const loose_ints *)from; }
 
-/* The row's turn to ask for what a later strip reads of a channel, for the second-level cache. To ask for
- * what strips write made them slower. */
-INLINE void ask_next(const struct mm_strip *strip, int64_t row, int64_t registers)
+/* The row's turn to ask for what a later strip reads of a channel, and writes, for the second-level cache:
+ * measured, to ask for it nearer cost more than it gained. */
+INLINE void ask_later(const struct mm_strip *strip, int64_t row, int64_t registers, const float *y)
 {
-    for (int64_t j = 0; row < strip->next_count && j < registers; j++)
-        __builtin_prefetch((const void *)PLUS(strip->next, row * strip->next_step + j * LANES), 0, 2);
+    for (int64_t j = 0; row < strip->later_count && j < registers; j++)
+        __builtin_prefetch((const void *)PLUS(strip->later, row * strip->later_step + j * LANES), 0, 2);
+    for (int64_t j = 0; strip->far && j < registers; j++)
+        __builtin_prefetch((const void *)PLUS(y, (MM_STRIPS_AHEAD * registers + j) * LANES), 0, 2);
 }
 
 /* RIGHT + 1 groups, of which CENTRE crosses no edge: constants for the kernels that everybody has. */
@@ -29,7 +31,7 @@ INLINE void ask_next(const struct mm_strip *strip, int64_t row, int64_t register
         for (int64_t r = 0; r < w->rows; r++, sums += N * LANES, y += strip->channel) {            \
             floats s[N], first = all(w->bias ? w->bias[r] : 0.0f);                                 \
             const int32_t *keep = strip->keep;                                                     \
-            ask_next(strip, r, N);                                                                 \
+            ask_later(strip, r, N, y);                                                                 \
             _Pragma("GCC unroll 16") for (int j = 0; j < N; j++) s[j] =                            \
                 w->begins ? first : load(sums + j * LANES);                                        \
             _Pragma("GCC unroll 3") for (int64_t g = 0; g <= right;                                \

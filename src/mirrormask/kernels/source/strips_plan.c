@@ -15,6 +15,7 @@ enum {
     LINE = 16,              /* floats of a line of the cache */
     CLASH = 1024,           /* floats between lines that fight for the same places of it */
     BEGIN = 2000,           /* cycles before the first register of an image is packed */
+    FAR = 1 << 20,          /* images of so many floats are not in the second-level cache */
     MOST_BLOCKS = 8,
     CHUNK = 64
 };
@@ -100,6 +101,7 @@ double mm_strips_plan(struct mm_tiles *t, const struct mm_tile_variant *variant)
     t->width = up(t->size[1], variant->lanes), t->plane = t->in.channel;
     t->first = c->pad[0], t->right = c->dilation[1] * (c->kernel[1] - 1), t->left = 0;
     t->chunk = least(CHUNK, t->outputs);
+    t->far = (double)c->images * (double)(c->channels + t->outputs) * (double)t->size[1] > FAR;
     for (t->patch = 1; t->patch <= variant->most_of_strip; t->patch++) {
         struct mm_strip_edges edges;
         if (!mm_strip_edges(t, variant->lanes, &edges))

@@ -64,9 +64,11 @@ struct mm_strip {
     const int32_t *keep; /* for each group, -1 for every pixel whose sums did not, from the strip's first on */
     int64_t keep_step;   /* from a group's to the next one's */
     uint16_t inside;     /* lanes of the last register */
-    const float *next;   /* where a later strip begins to read, if that must be asked for */
-    int64_t next_step, next_count; /* floats between its channels, and how many there are; or 0 */
+    int64_t far;          /* 1: images are in no cache */
+    const float *later;   /* where a strip MM_STRIPS_AHEAD further on begins to read, if there is one */
+    int64_t later_step, later_count; /* floats between its channels, and how many there are; or 0 */
 };
+enum { MM_STRIPS_AHEAD = 2 };
 /* `right` of the rows is how many groups there are beside one, `left` is 0. */
 typedef void (*mm_strip_rows)(const struct mm_patch_rows *w, const struct mm_strip *strip, const float *x,
                               float *sums, float *y);

@@ -22,7 +22,6 @@ from mirrormask.deploy import (
     compile,
     made,
 )
-from mirrormask.deploy.conv_plans import PlanesPlan, TilesPlan
 from mirrormask.deploy.doctor import diagnose, findings_table
 from mirrormask.deploy.kernel_conv import ConvKernel
 from mirrormask.deploy.kernel_linear import LinearKernel
@@ -90,105 +89,6 @@ def test_inputs_in_every_layout_and_of_changing_size(linear, conv):
     for y in sizes + sizes[:2]:
         assert torch.allclose(image(y), conv(y), atol=1e-5)
     assert len(image.made().plans) <= 4
-
-
-@needs_kernels
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(
-    ("channels", "kernel", "stride", "padding", "size", "batch"),
-    [
-        (24, 3, 1, 1, 30, 2),  # rows of two registers
-        (24, 3, 1, 1, 14, 5),
-        (24, 3, 1, 1, 7, 9),  # two tiles in a register
-        (24, 3, 2, 1, 15, 3),
-        (24, (3, 5), 1, (0, 2), 12, 2),
-        (200, 1, 1, 0, 12, 2),  # one long row, read where it lies
-        (200, 1, 1, 0, 13, 2),
-    ],
-)
-def test_convolutions_that_have_enough_weights_run_in_tiles(
-    sparsify, threads, channels, kernel, stride, padding, size, batch
-):
-    dense = sparsify(nn.Conv2d(channels, 70, kernel, stride, padding), 0.6)
-    image = SparseConv2d.from_conv(dense)
-    image.relu = True
-    x = torch.randn(batch, channels, size, size)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        found = image(x)
-        assert torch.allclose(found, dense(x).relu(), atol=1e-5)
-        (plan,) = image.made().plans.values()
-        if kernels().variant != "portable":
-            assert isinstance(plan, TilesPlan)
-            assert image.made().extra_bytes >= 8 * int((dense.weight != 0).sum())
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(image(x), found)
-
-
-def in_strips(plan) -> bool:
-    return isinstance(plan, TilesPlan) and bool(plan.tiles.strips)
-
-
-@needs_kernels
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(
-    ("channels", "kernel", "dilation", "size", "batch"),
-    [
-        (24, 3, 1, (56, 56), 2),  # strips of whole rows
-        (24, 3, 1, (31, 33), 3),  # rows that begin anywhere; the last register is not full
-        (24, (3, 5), 1, (40, 40), 1),
-        (8, (1, 3), 1, (40, 64), 1),  # nothing above or below is met
-        (24, 3, 2, (50, 40), 1),
-        (24, 3, 1, (1100, 100), 1),  # in no cache
-    ],
-)
-def test_convolutions_that_keep_the_size_and_have_few_weights_run_in_strips(
-    sparsify, threads, channels, kernel, dilation, size, batch
-):
-    conv = nn.Conv2d(channels, 70, kernel, padding="same", dilation=dilation)
-    dense = sparsify(conv, 0.98)
-    image = SparseConv2d.from_conv(dense)
-    image.relu = True
-    x = torch.randn(batch, channels, *size)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        found = image(x)
-        assert torch.allclose(found, dense(x).relu(), atol=1e-5)
-        (plan,) = image.made().plans.values()
-        assert in_strips(plan) or kernels().variant == "portable"
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(image(x), found)
-
-
-@needs_kernels
-@pytest.mark.parametrize("odd", [float("inf"), float("nan"), 3e38])
-def test_what_strips_read_beyond_the_end_of_a_row_leaves_no_trace(sparsify, odd):
-    conv = sparsify(nn.Conv2d(24, 24, 3, padding=1), 0.98)
-    x = torch.randn(1, 24, 56, 56)
-    x[..., -1] = x[..., 0] = odd
-    weight = conv.weight.double()
-    wanted = torch.zeros(1, 24, 56, 56, dtype=torch.double) + conv.bias.double().view(1, -1, 1, 1)
-    padded = nn.functional.pad(x.double(), (1, 1, 1, 1))
-    for o, i, y, z in weight.nonzero().tolist():  # zeros must not meet what is not finite
-        wanted[0, o] += weight[o, i, y, z] * padded[0, i, y : y + 56, z : z + 56]
-    image = SparseConv2d.from_conv(conv)
-    found = image(x)
-    (plan,) = image.made().plans.values()
-    assert in_strips(plan) or kernels().variant == "portable"
-    assert torch.allclose(found, wanted.float(), atol=1e-5, equal_nan=True)
-
-
-@needs_kernels
-def test_convolutions_with_few_weights_run_over_planes(sparsify):
-    dense = sparsify(nn.Conv2d(16, 16, 3), 0.99)
-    image, x = SparseConv2d.from_conv(dense), torch.randn(1, 16, 32, 32)
-    assert torch.allclose(image(x), dense(x), atol=1e-5)
-    (plan,) = image.made().plans.values()
-    assert isinstance(plan, PlanesPlan)
 
 
 @needs_kernels

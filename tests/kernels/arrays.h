@@ -71,12 +71,18 @@ static struct mm_conv any_conv(int64_t images, int *refused)
     }
     for (int side = 0; side < 4; side++)
         c.pad[side] = plain ? 0 : between(0, 3);
-    if (!plain && draw() % 2) /* images that keep their size, and may be large enough for strips */
+    int common = draw() % 2; /* kernels that everybody has, and sizes */
+    if (!plain && draw() % 2) { /* images that keep their size, and may be large enough for strips */
         for (int axis = 0; axis < 2; axis++) {
-            int64_t span = c.dilation[axis] * (c.kernel[axis] - 1), *pad = c.pad + (axis ? 0 : 2);
-            c.stride[axis] = 1, pad[0] = between(0, span), pad[1] = span - pad[0];
-            c.height = between(1, 30);
+            int64_t *pad = c.pad + (axis ? 0 : 2);
+            if (common)
+                c.kernel[axis] = 3, c.dilation[axis] = 1;
+            int64_t span = c.dilation[axis] * (c.kernel[axis] - 1);
+            c.stride[axis] = 1, pad[0] = common ? 1 : between(0, span), pad[1] = span - pad[0];
         }
+        c.height = between(1, common ? 12 : 30);
+        c.width = common ? (draw() % 2 ? 28 : 32) * between(1, 2) : c.width;
+    }
     *refused = mm_conv_plan(&c) && c.height + c.pad[2] + c.pad[3] > c.dilation[0] * (c.kernel[0] - 1) &&
                c.width + c.pad[0] + c.pad[1] > c.dilation[1] * (c.kernel[1] - 1);
     return c;

@@ -4,6 +4,7 @@
  * Usage: fuzz CASES SEED. Prints the first case that is wrong and returns 1.
  */
 #include "arrays.h"
+#include "strips.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -140,6 +141,14 @@ static int one_conv_in_tiles(const struct mm_conv *c, const struct mm_rows *w, c
     int code = w->rows > 0 ? mm_tiles_plan(&t) : MM_OK;
     if (code || w->rows == 0 || !t.pays)
         return code != MM_OK;
+    if (t.strips) { /* any size that can be, not just the one that seems fastest */
+        const struct mm_tile_variant *variant = mm_tiles_for(w->variant);
+        struct mm_tiles other = t;
+        struct mm_strip_edges edges;
+        other.patch = draw() % 2 ? between(1, variant->most_of_strip) : between(7, variant->lanes == 16 ? 8 : 7);
+        if (mm_strip_edges(&other, variant->lanes, &edges))
+            t = other, t.floats = edges.floats;
+    }
     /* Small cases would all have one block. */
     t.blocks = between(1, t.blocks > 1 ? t.blocks : c->channels), t.chunk = between(1, t.chunk);
     int64_t groups = t.outputs * t.blocks * (t.right + t.left + 1);

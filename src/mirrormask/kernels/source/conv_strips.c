@@ -77,7 +77,7 @@ static void multiply(const struct strips_job *s, int64_t number, int64_t from, f
     int64_t left = t->size[1] - pixel - (count - 1) * lanes;
     const float *x = number < e->top ? s->packed : number < e->bottom ? s->x : s->packed + e->apart;
     struct mm_strip strip = s->strip;
-    strip.keep = s->keep + pixel % t->conv.width;
+    strip.wide = t->conv.width, strip.from = pixel % strip.wide, strip.keep = s->keep + strip.from;
     strip.inside = (uint16_t)((1u << least(left, lanes)) - 1);
     if (t->far && number + MM_STRIPS_AHEAD < e->bottom) {
         int64_t later = mm_strip_at(t, number + MM_STRIPS_AHEAD) * lanes + e->ahead;

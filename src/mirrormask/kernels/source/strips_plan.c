@@ -73,11 +73,10 @@ static double cost(const struct mm_tiles *t, const struct mm_strip_edges *e, int
     double edges = (double)c->channels * (150 + (double)(e->back + e->top_end + e->end - e->bottom_at) / 4);
     double moved = (double)(c->channels + t->outputs) * (double)t->width * 2.4;
     double sums = 0.5 + registers * (1.18 + misses(t, e, registers * (double)lanes));
-    double rows = (double)t->outputs * (double)t->blocks * (9 + 2.2 * registers);
-    /* Where strips are no whole rows, edges are anywhere within registers. */
-    double crooked = t->width % t->patch == 0 && t->patch * lanes % c->width == 0 ? 0.96 : 1;
-    return (double)c->images *
-           (BEGIN + edges + moved + strips * ((double)t->nonzeros * sums + rows) * crooked);
+    /* Where strips are whole rows, edges are in few of their registers. */
+    int whole = t->width % t->patch == 0 && t->patch * lanes % c->width == 0;
+    double rows = (double)t->outputs * (double)t->blocks * (9 + (whole ? 1.3 : 2.2) * registers);
+    return (double)c->images * (BEGIN + edges + moved + strips * ((double)t->nonzeros * sums + rows));
 }
 
 static int can_be(const struct mm_tiles *t)

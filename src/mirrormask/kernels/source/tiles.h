@@ -60,6 +60,7 @@ typedef void (*mm_patch)(const struct mm_patch_rows *w, const struct mm_patch_pl
 /* A strip: some registers of an image's pixels. */
 struct mm_strip {
     int64_t channel, add_channel; /* floats between channels of the output, and of what is added */
+    int64_t from, wide;  /* which pixel of a row is the first; pixels of a row */
     int64_t centre;      /* the group of weights whose sums cross no edge */
     const int32_t *keep; /* for each group, -1 for every pixel whose sums did not, from the strip's first on */
     int64_t keep_step;   /* from a group's to the next one's */

@@ -8,7 +8,7 @@ from torch import nn
 
 from mirrormask.deploy import SparseConv2d, conv_plans
 from mirrormask.deploy.conv_plans import PlanesPlan, TilesPlan
-from mirrormask.kernels import VARIANTS, Tiles, kernel_status, kernels
+from mirrormask.kernels import VARIANTS, WAYS, Tiles, kernel_status, kernels
 
 needs_kernels = pytest.mark.skipif(kernels() is None, reason=kernel_status().reason)
 
@@ -91,7 +91,9 @@ def test_convolutions_that_keep_the_size_and_have_few_weights_run_in_strips(
 def test_strips_of_every_length_know_where_rows_end(sparsify, monkeypatch, width, registers):
     def planned(library, conv, *, outputs, nonzeros, packing):
         variant = VARIANTS.index(library.variant)
-        tiles = Tiles(conv=conv, outputs=outputs, nonzeros=nonzeros, variant=variant, way=2)
+        tiles = Tiles(
+            conv=conv, outputs=outputs, nonzeros=nonzeros, variant=variant, way=WAYS.index("strips")
+        )
         assert library.tiles.plan(tiles)
         assert tiles.strips
         tiles.patch = registers

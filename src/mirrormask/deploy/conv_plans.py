@@ -8,7 +8,7 @@ import torch
 
 from mirrormask.deploy.made import Arrays
 from mirrormask.errors import ArgumentError
-from mirrormask.kernels import VARIANTS, Conv, Library, Rows, Tiles
+from mirrormask.kernels import VARIANTS, WAYS, Conv, Library, Rows, Tiles
 
 
 class ConvPlan(Protocol):
@@ -53,7 +53,7 @@ class PlanesPlan:
 
 
 class TilesPlan:
-    """Tiles of the output in the lanes of registers; the weights once more, in blocks."""
+    """Tiles or strips of the output in the lanes of registers; the weights once more, in blocks."""
 
     def __init__(self, library: Library, tiles: Tiles, rows: Rows, values: torch.Tensor) -> None:
         groups = tiles.outputs * tiles.blocks * (tiles.right + tiles.left + 1)
@@ -112,7 +112,13 @@ def plan_conv(library: Library, conv: Conv, rows: Rows, arrays: Arrays) -> ConvP
 
 
 def tiles_that_pay(
-    library: Library, conv: Conv, *, outputs: int, nonzeros: int, packing: int
+    library: Library,
+    conv: Conv,
+    *,
+    outputs: int,
+    nonzeros: int,
+    packing: int,
+    way: str = WAYS[0],
 ) -> Tiles | None:
     """Plan a convolution in tiles; None where planes seem faster, or its sizes cannot be.
 
@@ -122,7 +128,15 @@ def tiles_that_pay(
         outputs: Channels that come out.
         nonzeros: Weights.
         packing: The part of its packing that planes would have to do here, in percent.
+        way: One of :data:`~mirrormask.kernels.WAYS`.
     """
     variant = VARIANTS.index(library.variant)
-    tiles = Tiles(conv=conv, outputs=outputs, nonzeros=nonzeros, variant=variant, packing=packing)
+    tiles = Tiles(
+        conv=conv,
+        outputs=outputs,
+        nonzeros=nonzeros,
+        variant=variant,
+        packing=packing,
+        way=WAYS.index(way),
+    )
     return tiles if library.tiles.plan(tiles) and tiles.pays else None

@@ -7,10 +7,20 @@ everything works through torch's own operations.
 
 from mirrormask.kernels.active import KernelStatus, kernel_status, kernels
 from mirrormask.kernels.library import Library
-from mirrormask.kernels.structures import VARIANTS, Blocks, Conv, Live, ProgramData, Rows, Tiles
+from mirrormask.kernels.structures import (
+    VARIANTS,
+    WAYS,
+    Blocks,
+    Conv,
+    Live,
+    ProgramData,
+    Rows,
+    Tiles,
+)
 
 __all__ = [
     "VARIANTS",
+    "WAYS",
     "Blocks",
     "Conv",
     "KernelStatus",

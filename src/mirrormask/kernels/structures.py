@@ -6,6 +6,8 @@ import ctypes
 from ctypes import POINTER, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 
 VARIANTS = ("portable", "avx2", "avx512")
+# Of doing a convolution in tiles of its output; the first is whichever seems faster.
+WAYS = ("either", "packed tiles", "strips")
 
 
 class Blocks(ctypes.Structure):

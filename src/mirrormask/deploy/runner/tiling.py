@@ -48,7 +48,16 @@ def is_in_tiles(
         pad=pads_of(taps),
     )
     nonzeros = int(np.count_nonzero(weight))
-    found = tiles_that_pay(library, conv, outputs=len(weight), nonzeros=nonzeros, packing=packing)
+    # Strips need rows without gaps, and whether there are any is known once all layers were seen:
+    # then the kernels choose them where they can be and are faster still.
+    found = tiles_that_pay(
+        library,
+        conv,
+        outputs=len(weight),
+        nonzeros=nonzeros,
+        packing=packing,
+        way="packed tiles",
+    )
     return found is not None
 
 

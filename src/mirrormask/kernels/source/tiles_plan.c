@@ -89,9 +89,10 @@ static double cost_of_planes(const struct mm_tiles *t, int64_t lanes)
     double registers = (double)(c->plane_width * c->out_height) / (double)lanes;
     double read = (double)(c->plane_width * c->plane_height) / (double)lanes * planes_of(t);
     double pack = c->in_place ? 0 : read * (c->stride[1] == 1 ? 8 : 28) * (double)t->packing / 100;
-    double load = 1.6 + mm_misses(planes_of(t) * (double)(PANEL + t->reach * c->plane_width));
-    return (double)c->images * (pack + registers * ((double)t->nonzeros * (c->in_place ? 1.45 : load) +
-                                                    (double)t->outputs * 6));
+    double seen = planes_of(t) * (double)(PANEL + t->reach * c->plane_width);
+    double load = (c->in_place ? 1.45 : 1.6) + mm_misses(seen);
+    return (double)c->images *
+           (pack + registers * ((double)t->nonzeros * load + (double)t->outputs * 6));
 }
 
 /* Try so many tiles side by side; keeps what is better than `lowest`. */

@@ -4,7 +4,7 @@ python benchmarks/inference.py mlp        MLP 1024-4096-1024, 90/95/99 % zeros, 
 python benchmarks/inference.py block      transformer block d=512, 16 tokens
 python benchmarks/inference.py layers     single convolutions; linear layers near break-even
 python benchmarks/inference.py nets       whole nets, batch 1 and 16, 90/95/99 % zeros; names of
-                                          nets behind it measure these alone again
+                                          nets or layers behind it measure these alone again
 python benchmarks/inference.py harmless   compiled against dense eager torch on ten models
 
 Raw figures go to benchmarks/results/inference_<name>.json, of another processor to a folder there
@@ -107,9 +107,17 @@ def calmest(
     return best
 
 
-def layers(into: Path) -> None:
+def earlier_rows(path: Path, wanted: list[str]) -> list[dict[str, Any]]:
+    """Return what was measured before of all that is not wanted again; nothing if all is."""
+    if not wanted or not path.exists():
+        return []
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
+    return [row for row in rows if row["name"] not in wanted]
+
+
+def layers(into: Path, wanted: list[str]) -> None:
     """Time single layers, which never decline: a ratio below one is what compiling avoids."""
-    rows = []
+    rows = earlier_rows(into / "inference_layers.json", wanted)
     cases: list[tuple[str, nn.Module, tuple[int, ...], tuple[float, ...], tuple[int, ...]]] = [
         (
             f"conv {size}x{size} {width}@{image}",
@@ -122,6 +130,8 @@ def layers(into: Path) -> None:
     ]
     cases.append(("linear 1024-4096", nn.Linear(1024, 4096), (1024,), (0.6, 0.7, 0.8), (1, 8, 64)))
     for name, layer, shape, levels, batches in cases:
+        if wanted and name not in wanted:
+            continue
         for level in levels:
             model, x = nn.Sequential(cut(layer, level)), torch.randn(1, *shape)
             for batch in batches:
@@ -132,8 +142,7 @@ def layers(into: Path) -> None:
 
 def nets(into: Path, wanted: list[str]) -> None:
     """Time whole nets, or those that are wanted, against ONNX Runtime and eager torch."""
-    path = into / "inference_nets.json"
-    rows = json.loads(path.read_text())["rows"] if wanted and path.exists() else []
+    rows = earlier_rows(into / "inference_nets.json", wanted)
     image = torch.randn(1, 3, 32, 32)
     cases: dict[str, tuple[Callable[[], nn.Module], tuple[torch.Tensor, ...]]] = {
         "demo cnn": (
@@ -161,7 +170,6 @@ def nets(into: Path, wanted: list[str]) -> None:
     for name, (make, example) in cases.items():
         if wanted and name not in wanted:
             continue
-        rows = [row for row in rows if row["name"] != name]
         for level in LEVELS:
             torch.manual_seed(0)
             model = cut(make(), level)
@@ -230,7 +238,7 @@ def main() -> None:
     torch.set_num_threads(1)
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("mlp", "block", "layers", "nets", "harmless"))
-    parser.add_argument("nets", nargs="*", help="of nets, those to be measured again")
+    parser.add_argument("names", nargs="*", help="of nets or layers, those to be measured again")
     parser.add_argument("--into", default="", help="a folder in benchmarks/results")
     options = parser.parse_args()
     into = RESULTS / options.into
@@ -239,9 +247,9 @@ def main() -> None:
     elif options.what == "block":
         compare(into, "block", Block, torch.randn(1, 16, 512), (1,))
     elif options.what == "layers":
-        layers(into)
+        layers(into, options.names)
     elif options.what == "nets":
-        nets(into, options.nets)
+        nets(into, options.names)
     else:
         harmless(into)
 

@@ -223,6 +223,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "runtime": runtime,
     "linear": linear,
     "layers": layers,
+    "xeon480": partial(elsewhere, "xeon480", "Xeon, newer", whole=True),
     "xeon": partial(elsewhere, "xeon", "Xeon", whole=False),
     "zen3": partial(elsewhere, "zen3", "Zen 3", whole=True),
     "traffic": traffic,

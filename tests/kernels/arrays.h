@@ -82,6 +82,7 @@ static struct mm_conv any_conv(int64_t images, int *refused)
         }
         c.height = between(1, common ? 12 : 30);
         c.width = common ? (draw() % 2 ? 28 : 32) * between(1, 2) : c.width;
+        c.images = common && images > 2 ? 2 : images; /* plain loops are slow */
     }
     *refused = mm_conv_plan(&c) && c.height + c.pad[2] + c.pad[3] > c.dilation[0] * (c.kernel[0] - 1) &&
                c.width + c.pad[0] + c.pad[1] > c.dilation[1] * (c.kernel[1] - 1);

@@ -86,6 +86,11 @@ def unseen(problem: str) -> str:
     return behind(finals(f"unseen/{problem}"), digits=1)
 
 
+def rest(problem: str) -> str:
+    """Return the table of the rivals that are not among the first ones on a problem."""
+    return behind(finals(f"recipe/{problem}-rest"), digits=1)
+
+
 def behind(found: dict[tuple[str, float], dict[int, float]], *, digits: int) -> str:
     """Return a figure of every method, and the figure of ``pilot`` less it with its interval."""
     rows, levels = [], sorted({s for _, s in found if s > 0})
@@ -182,6 +187,7 @@ def robustness() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "comparison": comparison,
+    "rest-fashion-cnn": partial(rest, "fashion-cnn"),
     "unseen-digits": partial(unseen, "digits"),
     "unseen-text": partial(unseen, "text"),
     "unseen-text-bits": bits_per_character,

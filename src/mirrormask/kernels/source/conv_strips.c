@@ -54,8 +54,8 @@ static void pack_part(void *context, int part, int parts)
     int64_t share = up(t->conv.channels, parts), pixels = t->size[1], real = pixels - e->bottom_at;
     for (int64_t k = share * part; k < least(share * (part + 1), t->conv.channels); k++) {
         const float *from = s->x + k * t->in.channel;
-        float *top = s->packed + k * t->in.channel, *bottom = top + e->apart + e->bottom_at;
-        if (t->far) {
+        float *top = s->packed + k * t->in.channel, *bottom = top + (e->apart + e->bottom_at);
+        if (t->far && k + EDGES_AHEAD < t->conv.channels) {
             ask(from + EDGES_AHEAD * t->in.channel, e->top_end);
             ask(from + EDGES_AHEAD * t->in.channel + e->bottom_at, real);
         }
@@ -75,11 +75,13 @@ static void multiply(const struct strips_job *s, int64_t number, int64_t from, f
     int64_t rows = least(t->chunk, t->outputs - from), lanes = j->variant->lanes, groups = t->right + 1;
     int64_t at = mm_strip_at(t, number), count = mm_strip_at(t, number + 1) - at, pixel = at * lanes;
     int64_t left = t->size[1] - pixel - (count - 1) * lanes;
-    const float *x = number < e->top ? s->packed : number < e->bottom ? s->x : s->packed + e->apart;
+    const float *x = number < e->top      ? s->packed + pixel
+                     : number < e->bottom ? s->x + pixel
+                                          : s->packed + (e->apart + pixel);
     struct mm_strip strip = s->strip;
     strip.wide = t->conv.width, strip.from = pixel % strip.wide, strip.keep = s->keep + strip.from;
     strip.inside = (uint16_t)((1u << least(left, lanes)) - 1);
-    if (t->far && number + MM_STRIPS_AHEAD < e->bottom) {
+    if (t->far && number + MM_STRIPS_AHEAD < e->bottom && from < t->conv.channels) {
         int64_t later = mm_strip_at(t, number + MM_STRIPS_AHEAD) * lanes + e->ahead;
         strip.later = s->x + from * t->in.channel + later;
         strip.later_step = t->in.channel, strip.later_count = t->conv.channels - from;
@@ -90,7 +92,7 @@ static void multiply(const struct strips_job *s, int64_t number, int64_t from, f
         w.starts = j->w->starts + (from * t->blocks + b * rows) * groups;
         w.begins = b == 0, w.ends = b == t->blocks - 1, w.relu = w.ends && j->w->relu;
         w.add = w.ends && s->add ? s->add + from * t->add.channel + pixel : NULL;
-        j->variant->strips[count - 1](&w, &strip, x + pixel, sums, s->y + from * t->out.channel + pixel);
+        j->variant->strips[count - 1](&w, &strip, x, sums, s->y + from * t->out.channel + pixel);
     }
 }
 

@@ -19,13 +19,11 @@ int64_t mm_strip_at(const struct mm_tiles *t, int64_t strip);
 /* 0: strips of this size cannot be. */
 int mm_strip_edges(const struct mm_tiles *t, int64_t lanes, struct mm_strip_edges *e);
 
-/* Cycles that a load waits for, roughly, where so many floats are read over and over again. */
-double mm_misses(double floats);
 /* Plan a convolution in strips, as its layouts are, and return roughly how many cycles it takes; where
  * it cannot be, 1e300. */
 double mm_strips_plan(struct mm_tiles *t, const struct mm_tile_variant *variant);
-/* One image of a job. `x` is its first float, `y` and `add` those of its results. 0: there is no memory. */
 struct tiles_job;
+/* Image number `image` of a job; 0: there is no memory. */
 int mm_strips_image(const struct tiles_job *job, int64_t image, int threads);
 
 #endif

@@ -84,6 +84,8 @@ struct mm_tile_variant {
 /* As mm_tiles_conv2d, for images as the plan says that they lie; add may be NULL. */
 int mm_tiles_run(const struct mm_tiles *t, const struct mm_rows *w, const float *x, const float *add,
                  float *y, int threads);
+/* Cycles that a load waits for, roughly, where so many floats are read over and over again. */
+double mm_misses(double floats);
 /* NULL where registers are too short to gain anything. */
 const struct mm_tile_variant *mm_tiles_for(int variant);
 #ifdef MM_X86
